@@ -1,0 +1,181 @@
+"""Rendered data sets: shards of crops with exact parameters, labels and landmarks, from seeds.
+
+Shard `k` depends on the seed and `k` alone, so an interrupted run resumes and any machine makes the
+same faces. A finished shard is never half-written.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceunits import aus
+from faceunits.errors import ConfigError
+from faceunits.rig import look, render, sample, shape, skin, surround
+from faceunits.rig.shade import HELEN
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SynthConfig:
+    """What a data set holds."""
+
+    rig: str = ""
+    """Directory of the face model."""
+    skins: str = ""
+    """File of real skins made by `rig.skin.collect`; empty for painted skins only."""
+    look: str = "varied"
+    """`varied`, or `plain` (the fixed look that M imitates)."""
+    parameters: str = "natural"
+    """`natural`, or `uniform` (GE-Net, section 4.1)."""
+    profile: str = "default"
+    """Action-unit profile: `default` or `paper23`."""
+    n_identity: int = 60
+    """Identity modes that vary."""
+    size: int = 128
+    """Pixels per side."""
+    shard: int = 1000
+    """Faces per shard."""
+    jitter: bool = True
+    """Move the crop as an imperfect detector would (varied look only)."""
+    seed: int = 0
+    """Seeds above 900,000 are kept for testing and refused by the trainers."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All that drawing needs, loaded once per process."""
+
+    model: shape.FaceModel
+    static: render.Static
+    profile: aus.Profile
+    weights: F32
+    skins: list[skin.Skin]
+    gap: tuple[float, float]
+
+
+@cache
+def stage(config: SynthConfig) -> Stage:
+    """Loads the rig and the skins of a configuration."""
+    model = shape.load(config.rig, n_identity=config.n_identity)
+    profile = aus.profile(config.profile)
+    weights = model.shape_weights(profile)
+    people = skin.load(config.skins) if config.skins else []
+    return Stage(model, render.prepare(model), profile, weights, people, _gap_range(model, profile, weights))
+
+
+def _gap_range(model: shape.FaceModel, profile: aus.Profile, weights: F32) -> tuple[float, float]:
+    """Lip gap (cm) of the base face at rest, and of a full AU25 on it."""
+    rest = np.zeros(1, np.float32)
+    full = profile.expand({"AU25": aus.MAX_INTENSITY}) @ weights
+    closed = shape.vertices(model, rest, np.zeros_like(full))
+    return gap_cm(closed[model.landmarks]), gap_cm(shape.vertices(model, rest, full)[model.landmarks])
+
+
+def gap_cm(points: F32) -> float:
+    """Mean distance of the inner lips' three vertical pairs; `points` `(68, 3)`."""
+    return float(np.mean([np.linalg.norm(points[a] - points[b]) for a, b in ((61, 67), (62, 66), (63, 65))]))
+
+
+def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple[sample.Sample, render.Scene]:
+    """Draws the parameters of one face and its look."""
+    draw = {"natural": sample.natural, "uniform": sample.uniform}.get(config.parameters)
+    if draw is None:
+        raise ConfigError(f"expected parameters natural or uniform; got {config.parameters!r}")
+    face = draw(rng, stage_.profile, config.n_identity)
+    identity = shape.identity_weights(stage_.model, face.identity)
+    weights = face.au @ stage_.weights
+    if config.look == "plain":
+        return face, render.Scene(identity, weights, face.pitch_deg, face.yaw_deg)
+    if config.look != "varied":
+        raise ConfigError(f"expected the look varied or plain; got {config.look!r}")
+    jitter = rng.normal(0, 0.12, (5, 2)) + rng.normal(0, 0.15, (1, 2)) if config.jitter else None
+    return face, render.Scene(
+        identity, weights, face.pitch_deg, face.yaw_deg,
+        gaze_deg=(float(rng.normal(0, 7)), float(rng.normal(0, 11))),
+        distance=float(np.exp(rng.uniform(np.log(30), np.log(200)))),
+        look=look.varied(rng, stage_.skins), light=look.varied_light(rng),
+        jitter=None if jitter is None else jitter.astype(np.float32),
+    )  # fmt: skip
+
+
+def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
+    """Shard `index`: `image` uint8 `(n, S, S, 3)`, `label` uint8 Helen classes, `landmarks`
+    `(n, 68, 2)`, `au` `(n, A)`, `identity` `(n, D)`, `pose_deg` `(n, 2)`, `lip_gap` `(n,)`."""
+    on = stage(config)
+    rng = np.random.default_rng([config.seed, index])
+    rows: list[dict[str, object]] = []
+    for _ in range(config.shard):
+        face, seen = scene(rng, on, config)
+        rest = shape.vertices(on.model, seen.identity, np.zeros_like(seen.weights))
+        points = shape.vertices(on.model, seen.identity, seen.weights)
+        opened = gap_cm(points[on.model.landmarks]) - gap_cm(rest[on.model.landmarks])
+        if config.look == "plain":
+            drawn = render.draw(on.model, on.static, seen, config.size)
+            image, label = (255 * drawn.image + 0.5).astype(np.uint8), drawn.label
+        else:
+            behind = surround.backdrop(rng, config.size, seen.look)
+            drawn = render.draw(on.model, on.static, seen, config.size, behind)
+            covered, label = surround.cover(rng, drawn.image, drawn.label, drawn.landmarks, seen.look)
+            image = surround.degrade(rng, covered)
+        rows.append({
+            "image": image, "label": HELEN[label], "landmarks": drawn.landmarks, "au": face.au,
+            "identity": face.identity, "pose_deg": np.array([face.pitch_deg, face.yaw_deg], np.float32),
+            "lip_gap": np.float32(np.clip(opened / (on.gap[1] - on.gap[0]), 0, 2)),
+        })  # fmt: skip
+    return {k: np.stack([np.asarray(r[k]) for r in rows]) for k in rows[0]}
+
+
+def _write(config: SynthConfig, index: int, path: str) -> int:
+    part = f"{path}.part.npz"
+    np.savez(part, **make(config, index))  # type: ignore[arg-type]
+    os.replace(part, path)
+    return config.shard
+
+
+def write(
+    config: SynthConfig, directory: str | Path, count: int, *, workers: int = 1, first: int = 0,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> list[Path]:  # fmt: skip
+    """Shards with at least `count` faces; those that exist are kept.
+
+    Args:
+        config: what to draw.
+        directory: where `{look}_{seed}_{index}.npz` go.
+        count: faces wanted.
+        workers: processes.
+        first: index of the first shard.
+        progress: called with faces done, faces wanted and seconds left.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = range(first, first + -(-count // config.shard))
+    paths = [folder / f"{config.look}_{config.seed}_{i:05d}.npz" for i in shards]
+    missing = [(i, p) for i, p in zip(shards, paths, strict=True) if not p.exists()]
+    done, started = (len(paths) - len(missing)) * config.shard, time.monotonic()
+
+    def report(made: int) -> None:
+        if progress:
+            rate = made / (time.monotonic() - started)
+            progress(done + made, len(paths) * config.shard, (len(missing) * config.shard - made) / rate)
+
+    made = 0
+    if workers <= 1:
+        for i, p in missing:
+            made += _write(config, i, str(p))
+            report(made)
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            for n in pool.map(_write, [config] * len(missing), [m[0] for m in missing], [str(m[1]) for m in missing]):
+                made += n
+                report(made)
+    return paths
