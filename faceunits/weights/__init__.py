@@ -56,7 +56,10 @@ def locate(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def save(
-    path: str | os.PathLike[str], module_state: dict[str, Tensor], config: dict[str, Any], card: dict[str, Any]
+    path: str | os.PathLike[str],
+    module_state: dict[str, Tensor],
+    config: dict[str, Any],
+    card: dict[str, Any],
 ) -> None:
     """Write a network, whole or not at all.
 
@@ -130,7 +133,7 @@ def fill(module: nn.Module, state: dict[str, Tensor], *, source: str | os.PathLi
     if missing or extra:
         example = f"{missing[0]} is missing" if missing else f"{extra[0]} has no place"
         raise WeightsError(
-            f"expected weights of a {type(module).__name__} in {where}; {len(missing)} tensors are missing and "
+            f"expected weights of a {type(module).__name__} in {where}; {len(missing)} tensors missing, "
             f"{len(extra)} left over ({example}); use a file of this network"
         )
     for name, tensor in wanted.items():

@@ -1,0 +1,268 @@
+"""The command line: thin coats over the Python functions.
+
+Exit codes: 0 all went well (a photo without a face is a result, not an error); 2 something named on the
+command line could not be read, written or understood - one line on stderr says what to do, and the other
+inputs of the run are still processed; 130 interrupted. Heavy imports live inside the commands, so that
+help appears at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from faceunits.cli_train import add_commands
+from faceunits.errors import FaceunitsError, InputError, ParameterError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Facial action units of photos, without action-unit labels, with the fitted face beside the photo.",
+)
+add_commands(app)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+Recipe = Annotated[str, typer.Option(help="default, or paper for GE-Net's own setting")]
+
+
+def main() -> None:
+    """Entry point: errors that the user can put right become one line and exit code 2."""
+    try:
+        app()
+    except FaceunitsError as error:
+        _complain(error)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _complain("interrupted; nothing half-written was left")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our stdout, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+@app.command()
+def estimate(
+    paths: Annotated[list[Path], typer.Argument(help="photos, or folders of photos", metavar="PATHS...")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="table (.csv), with a .json beside it; else to stdout"),
+    ] = None,
+    overlay: Annotated[Path | None, typer.Option(help="folder for pictures of what was measured")] = None,
+    method: Annotated[str, typer.Option(help="fit")] = "fit",
+    recipe: Recipe = "default",
+    device: Device = "auto",
+    batch: Annotated[int, typer.Option(help="faces fitted at a time")] = 8,
+) -> None:
+    """Write the action units of every face in photos as a table."""
+    from faceunits.io import table as table_io
+
+    if output:
+        table_io.check(output)
+    files, failed = _find(paths)
+    if not files:
+        raise typer.Exit(2)
+    from faceunits import estimation, weights
+
+    with _progress() as step:
+        table = estimation.estimate(
+            files, method=method, recipe=recipe, device=device, overlay=overlay, batch=batch, progress=step
+        )
+    if output:
+        options = {"method": method, "recipe": recipe, "device": device, "batch": batch}
+        used = {name: weights.describe(name) for name in weights.shipped()}
+        sidecar = table_io.write(output, table, about=table_io.describe(weights=used, options=options))
+    else:
+        sys.stdout.write(table_io.text(table))
+    unreadable = table[table["reason"].str.startswith(estimation.UNREADABLE)]
+    for reason in unreadable["reason"]:
+        _complain(str(reason).removeprefix(estimation.UNREADABLE))
+    if output:
+        _say(_summary(table, len(unreadable)))
+        _say(
+            f"wrote {_name(output)} and {_name(sidecar)}"
+            + (f", pictures in {_name(overlay)}" if overlay else "")
+        )
+    if failed or len(unreadable):
+        raise typer.Exit(2)
+
+
+@app.command()
+def render(
+    units: Annotated[
+        list[str] | None, typer.Argument(help="AU12=4 AU6=3 AU1_L=2 ...", metavar="AU=VALUE...")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="picture to write")] = Path("face.png"),
+    pitch: Annotated[float, typer.Option(help="degrees, + nose down")] = 0.0,
+    yaw: Annotated[float, typer.Option(help="degrees, + towards the subject's left")] = 0.0,
+    identity: Annotated[int | None, typer.Option(help="seed of a random person; else the mean face")] = None,
+    device: Device = "auto",
+) -> None:
+    """Draw a face with given action units (0-5); needs no rig."""
+    values = _intensities(units or [])
+    from faceunits import driving
+    from faceunits.io import image
+
+    picture = driving.render(values, pitch_deg=pitch, yaw_deg=yaw, identity_seed=identity, device=device)
+    image.write(output, picture)
+    _say(f"wrote {_name(output)}")
+
+
+@app.command()
+def transfer(
+    a: Annotated[Path, typer.Argument(help="photo that gives the person", metavar="A")],
+    b: Annotated[Path, typer.Argument(help="photo that gives pose and action units", metavar="B")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="picture to write")] = Path("transfer.png"),
+    blendshapes: Annotated[Path | None, typer.Option(help="ARKit blend shapes of B, as .json")] = None,
+    recipe: Recipe = "default",
+    device: Device = "auto",
+) -> None:
+    """Draw the person of A with the pose and the action units of B."""
+    from faceunits import driving, estimation
+    from faceunits.io import image, table
+
+    for path in (output, blendshapes):
+        if path:
+            table.check_folder(path)
+    results = [estimation.fit(path, recipe=recipe, device=device) for path in (a, b)]
+    image.write(output, driving.transfer(*results, recipe=recipe, device=device))
+    written = [output]
+    if blendshapes:
+        pitch, yaw = (round(float(v), 3) for v in results[1].pose_deg[0])
+        head = {"pitch_deg": pitch, "yaw_deg": yaw}
+        values = {"source": _name(b), "head": head, "blendshapes": driving.blendshapes(results[1])}
+        table.write_json(blendshapes, values)
+        written.append(blendshapes)
+    _say("wrote " + " and ".join(map(_name, written)))
+
+
+@app.command()
+def doctor(device: Device = "auto") -> None:
+    """Show versions, weights and device, and measure a face drawn by the generator itself."""
+    from faceunits import weights
+    from faceunits.io import table
+
+    for name, version in table.versions().items():
+        _say(f"{name:<12} {version}")
+    for name in weights.NAMES:
+        described = weights.describe(name)  # raises, with the remedy, where a file is missing
+        _say(f"{name:<12} {described['file']}, sha256 {described['sha256']}")
+        _, config = weights.load(name)
+        _say(f"{'':<12} {', '.join(f'{k} {v}' for k, v in config.items() if not isinstance(v, list | dict))}")
+
+    import torch
+
+    cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    _say(f"{'device':<12} {device}; CUDA: {cuda}; threads: {torch.get_num_threads()}")
+    _self_test(device)
+
+
+def _self_test(device: str) -> None:
+    """A rendered smile must be found, and measured as more of a smile than a rendered neutral face."""
+    import time
+
+    import numpy as np
+
+    from faceunits import driving, estimation
+
+    pictures = []
+    for values in ({}, {"AU12": 4.0}):
+        face = driving.render(values, device=device)
+        # a margin, since the crop cuts the forehead and the detector wants a whole head
+        pictures.append(
+            np.pad(face, ((face.shape[0] // 2,) * 2, (face.shape[1] // 2,) * 2, (0, 0)), mode="edge")
+        )
+    start = time.perf_counter()
+    table = estimation.estimate(pictures, device=device)
+    seconds = time.perf_counter() - start
+    rows = table[table["face_id"] <= 0]
+    if not bool((rows["success"] == 1).all()):
+        raise InputError("the self-test found no face in a rendered picture; install the package again")
+    neutral, smile = (float(v) for v in rows["AU12_r"])
+    _say(f"{'self-test':<12} AU12 neutral {neutral:.1f}, of a smile of 4.0 {smile:.1f}; {seconds:.1f} s")
+    if smile < neutral + 1:
+        raise InputError(
+            "the self-test did not see the smile; the weights do not belong together; install again"
+        )
+
+
+def _find(paths: list[Path]) -> tuple[list[Path], bool]:
+    """The photos behind the paths, and whether a path was wrong; each wrong one is reported."""
+    from faceunits.io import image
+
+    files: dict[Path, None] = {}
+    failed = False
+    for path in paths:
+        try:
+            files |= dict.fromkeys(image.find([path]))
+        except FaceunitsError as error:
+            _complain(error)
+            failed = True
+    return list(files), failed
+
+
+def _intensities(units: list[str]) -> Mapping[str, float]:
+    out = {}
+    for text in units:
+        name, _, value = text.partition("=")
+        try:
+            out[name] = float(value)
+        except ValueError:
+            raise ParameterError(
+                f"expected an action unit and its intensity, such as AU12=4; got {text!r}"
+            ) from None
+    return out
+
+
+def _summary(table: pd.DataFrame, unreadable: int) -> str:
+    photos = table["input"].nunique()
+    text = f"{photos} photo{'s' * (photos != 1)}, {int((table['success'] == 1).sum())} measured faces"
+    without = int((table["success"] == 0).sum()) - unreadable
+    return text + f", {without} without" * (without > 0) + f", {unreadable} unreadable" * (unreadable > 0)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
+    """A bar with the time left, on a terminal only: a log file wants none."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("photos", total=None)
+
+        def step(done: int, total: int, _name: str) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield step
+
+
+def _name(path: str | os.PathLike[str]) -> str:
+    from faceunits.io.files import printable
+
+    return printable(path)
+
+
+def _say(text: Any) -> None:
+    """To stderr: stdout belongs to the table."""
+    print(text, file=sys.stderr)
+
+
+def _complain(what: Any) -> None:
+    _say("faceunits: " + " ".join(str(what).split()))
+
+
+if __name__ == "__main__":
+    main()

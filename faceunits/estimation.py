@@ -1,0 +1,342 @@
+"""Photos to rows: read, find the faces, align, fit, and put the answers in a plain table.
+
+    file ─ io ─► photo ─ detect ─► faces ─ warp ─► crops ─ fit ─► FitResult ─► rows, overlay
+
+A photo that cannot be read, or shows no face, is a row that says so; the rest of a run goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from faceunits import aus
+from faceunits.errors import AlignmentError, ConfigError, InputError
+from faceunits.io import image as image_io
+from faceunits.io.files import printable
+from faceunits.types import Face, FitResult
+
+if TYPE_CHECKING:
+    from faceunits.alignment.detect import Detector
+    from faceunits.fitting import Models
+
+U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
+Picture = str | os.PathLike[str] | U8
+Source = Picture | Iterable[Picture]
+Progress = Callable[[int, int, str], None]
+
+COLUMNS = (
+    "input", "frame", "face_id", "timestamp", "confidence", "success", "reason",
+    "face_x", "face_y", "face_w", "face_h", "pose_pitch_deg", "pose_yaw_deg", "pose_roll_deg",
+)  # fmt: skip
+"""Columns before those of the action units; names of OpenFace where it has one."""
+
+UNREADABLE = "unreadable: "
+"""Beginning of `reason` in the row of a file that could not be read."""
+
+SEARCH_SIDE = 2048
+"""Larger photos are searched for faces at this size (longer side, pixels); crops come from the original."""
+
+SMALLEST_SIDE = 16
+"""No face is looked for in a picture with a side below this many pixels."""
+
+_OVERLAY_SIDE = 1280
+
+
+@dataclass
+class _Photo:
+    """One input on its way: what was found, and the rows it ends in."""
+
+    name: str
+    picture: U8 | None = None
+    reason: str = ""
+    faces: list[Face] = field(default_factory=list)
+    crops: list[F32 | None] = field(default_factory=list)
+    rolls_deg: list[float] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+def estimate(
+    source: Source,
+    *,
+    method: str = "fit",
+    recipe: str = "default",
+    device: str = "auto",
+    overlay: str | os.PathLike[str] | None = None,
+    batch: int = 8,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Action units of every face in photos, one row per face.
+
+    Args:
+        source: a photo or folder, a picture `(H, W, 3)` uint8 RGB, or several of these.
+        method: `fit`, the only one so far.
+        recipe: `default`, or `paper` for GE-Net's own setting.
+        device: `auto`, `cpu`, `cuda`, ...
+        overlay: folder for one picture per photo that shows what was measured; made if need be.
+        batch: faces fitted at a time.
+        progress: called after each photo with the number done, the number in all, and the name.
+
+    Returns:
+        A table with `COLUMNS`, then `AU01_r`, `AU01_L_r`, `AU01_R_r`, ... in [0, 5] (5 x parameter, linear,
+        uncalibrated); sides are the subject's. `face_id` counts from 0, the largest face, within a photo.
+        `confidence` is the smaller of the detector's and the fit's. Box in pixels of the upright photo; pose
+        in degrees: pitch + nose down, yaw + towards the subject's left, roll + clockwise in the image.
+        A photo without a face, or one that cannot be read, is one row with `success` 0, `face_id` -1, a
+        `reason`, and NaN elsewhere.
+
+    Raises:
+        InputError: a path that does not exist, a folder without photos, or an overlay folder that cannot
+            be written to.
+        ConfigError: an unknown method or recipe.
+        WeightsError: weights that are missing or damaged.
+    """
+    if method != "fit":
+        raise ConfigError(f"expected the method fit; got {method!r}; leave it out")
+    if batch < 1:
+        raise ConfigError(f"expected a batch of at least 1; got {batch}")
+    inputs = _inputs(source)
+    names = _overlay_names(inputs, overlay)
+    detector, models = _tools(device)
+    rows: list[dict[str, Any]] = []
+    done = 0
+    for group in _groups((_prepare(name, item, detector, models.crop_size) for name, item in inputs), batch):
+        results = _fit(group, models, recipe, batch)
+        for photo, found in zip(group, results, strict=True):
+            rows += _rows(photo, found)
+            if names and any(found):
+                _write_overlay(names[done], photo, found)
+            done += 1
+            if progress:
+                progress(done, len(inputs), photo.name)
+    empty = aus.columns(models.names, np.zeros((1, len(models.names)), np.float32), np.zeros(1, np.float32))
+    return pd.DataFrame(rows, columns=[*COLUMNS, *empty])
+
+
+def fit(source: Picture, *, recipe: str = "default", device: str = "auto", batch: int = 8) -> FitResult:
+    """Fitted parameters and pictures of every face in one photo, the largest face first.
+
+    Args:
+        source: a photo, or a picture `(H, W, 3)` uint8 RGB.
+        recipe: `default`, or `paper` for GE-Net's own setting.
+        device: `auto`, `cpu`, `cuda`, ...
+        batch: faces fitted at a time.
+
+    Raises:
+        InputError: the photo cannot be read or shows no face.
+    """
+    detector, models = _tools(device)
+    inputs = _inputs(source)
+    if len(inputs) != 1:
+        raise InputError(f"expected one photo; got {len(inputs)}; use estimate for several")
+    photo = _prepare(*inputs[0], detector, models.crop_size)
+    found = [f for f in _fit([photo], models, recipe, batch)[0] if f]
+    if not found:
+        reason = (photo.reason or photo.reasons[0]).removeprefix(UNREADABLE)
+        raise InputError(f"expected a face in {photo.name}; {reason}; use another photo")
+    return _join([select(result, index) for result, index in found])
+
+
+def select(result: FitResult, index: int) -> FitResult:
+    """The fit of one face as a batch of one."""
+    return _over_faces([result], lambda parts, axis: np.take(parts[0], [index], axis=axis))
+
+
+def _join(results: Sequence[FitResult]) -> FitResult:
+    return _over_faces(results, lambda parts, axis: np.concatenate(parts, axis=axis))
+
+
+def _over_faces(
+    results: Sequence[FitResult], change: Callable[[list[NDArray[Any]], int], NDArray[Any]]
+) -> FitResult:
+    """Apply `change` to every array of the results along the axis of the faces: the last of `trace`."""
+    arrays = [f.name for f in fields(FitResult) if f.name != "names"]
+    changed = {n: change([getattr(r, n) for r in results], 1 if n == "trace" else 0) for n in arrays}
+    return FitResult(names=results[0].names, **changed)
+
+
+@cache
+def _tools(device: str) -> tuple[Detector, Models]:
+    """Networks stay loaded between calls: reading them takes longer than fitting a face."""
+    from faceunits import fitting
+    from faceunits.alignment import detect
+
+    return detect.load(), fitting.load(device=device)
+
+
+def _inputs(source: Source) -> list[tuple[str, Path | U8]]:
+    """Printable name and file or picture of each input."""
+    items = [source] if isinstance(source, str | os.PathLike | np.ndarray) else list(source)
+    out: list[tuple[str, Path | U8]] = []
+    for i, item in enumerate(items):
+        if isinstance(item, np.ndarray):
+            if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3 or 0 in item.shape:
+                raise InputError(
+                    f"expected a picture (H, W, 3) of uint8; got {item.shape} {item.dtype}; convert it first"
+                )
+            out.append((f"array[{i}]", item))
+        elif isinstance(item, str | os.PathLike):
+            out += [(printable(path), path) for path in image_io.find([item])]
+        else:
+            raise InputError(f"expected a path or an array; got {type(item).__name__}; read the photo first")
+    if not out:
+        raise InputError("expected at least one photo; got none; name photos or a folder")
+    return out
+
+
+def _prepare(name: str, item: Path | U8, detector: Detector, size: int) -> _Photo:
+    """Read one input, find its faces and cut them out."""
+    from faceunits.alignment import warp
+
+    try:
+        picture = item if isinstance(item, np.ndarray) else image_io.read(item)
+    except InputError as error:
+        return _Photo(name, reason=f"{UNREADABLE}{error}")
+    photo = _Photo(name, picture)
+    photo.faces = _detect(picture, detector)
+    if not photo.faces:
+        height, width = picture.shape[:2]
+        photo.reason = "no face found" + (
+            f": the picture has only {width} x {height} pixels" if min(width, height) < SMALLEST_SIDE else ""
+        )
+    for face in photo.faces:
+        try:
+            matrix = np.asarray(warp.similarity(face.points[None], size))[0]
+            crop, roll, reason = warp.crop(picture, matrix, size), float(warp.roll_deg(matrix)), ""
+        except AlignmentError as error:
+            crop, roll, reason = None, float("nan"), f"not aligned: {error}"
+        photo.crops.append(crop)
+        photo.rolls_deg.append(roll)
+        photo.reasons.append(reason)
+    return photo
+
+
+def _detect(picture: U8, detector: Detector) -> list[Face]:
+    """Faces in pixels of the whole picture, the largest first."""
+    if min(picture.shape[:2]) < SMALLEST_SIDE:
+        return []
+    small, factor = image_io.shrink(picture, SEARCH_SIDE)
+    faces = detector(small)
+    if factor != 1:
+        # pixel centres lie on whole numbers: x = (x' + 1/2) / factor - 1/2
+        shift = 0.5 / factor - 0.5
+        faces = [
+            Face(
+                (f.box / factor + np.array([shift, shift, 0, 0])).astype(np.float32),
+                (f.points / factor + shift).astype(np.float32),
+                f.score,
+            )
+            for f in faces
+        ]
+    return sorted(faces, key=lambda f: -float(f.box[2] * f.box[3]))
+
+
+def _groups(photos: Iterable[_Photo], batch: int) -> Iterator[list[_Photo]]:
+    """Photos until their faces fill a batch: memory stays constant in the number of photos."""
+    group: list[_Photo] = []
+    faces = 0
+    for photo in photos:
+        group.append(photo)
+        faces += len(photo.faces)
+        if faces >= batch or len(group) >= batch:
+            yield group
+            group, faces = [], 0
+    if group:
+        yield group
+
+
+Found = list[tuple[FitResult, int] | None]
+
+
+def _fit(group: Sequence[_Photo], models: Models, recipe: str, batch: int) -> list[Found]:
+    """For each photo and face the result that holds it and its place there; None where there is no crop."""
+    from faceunits import fitting
+
+    crops = [crop for photo in group for crop in photo.crops if crop is not None]
+    places: list[tuple[FitResult, int]] = []
+    for start in range(0, len(crops), batch):
+        part = np.stack(crops[start : start + batch])
+        result = fitting.fit(part, models, recipe=recipe)
+        places += [(result, i) for i in range(len(part))]
+    following = iter(places)
+    return [[None if crop is None else next(following) for crop in photo.crops] for photo in group]
+
+
+def _rows(photo: _Photo, found: Found) -> list[dict[str, Any]]:
+    base: dict[str, Any] = {"input": photo.name, "frame": 0, "timestamp": 0.0}
+    if not photo.faces:
+        return [base | {"face_id": -1, "success": 0, "reason": photo.reason}]
+    out = []
+    for i, (face, place) in enumerate(zip(photo.faces, found, strict=True)):
+        row = base | {"face_id": i, "success": 0, "reason": photo.reasons[i]}
+        row |= dict(zip(("face_x", "face_y", "face_w", "face_h"), map(float, face.box), strict=True))
+        if place:
+            row |= _measured(face, *place) | {"pose_roll_deg": photo.rolls_deg[i]}
+        out.append(row)
+    return out
+
+
+def _measured(face: Face, result: FitResult, index: int) -> dict[str, Any]:
+    part = slice(index, index + 1)
+    columns = aus.columns(result.names, result.au[part], result.lip_gap[part])
+    values: dict[str, Any] = {name: float(column[0]) for name, column in columns.items()}
+    if not np.all(np.isfinite(list(values.values()))):
+        return {"reason": "the fit did not converge"}
+    return values | {
+        "success": 1,
+        "reason": "",
+        "confidence": min(float(face.score), float(result.confidence[index])),
+        "pose_pitch_deg": float(result.pose_deg[index, 0]),
+        "pose_yaw_deg": float(result.pose_deg[index, 1]),
+    }
+
+
+def _overlay_names(
+    inputs: Sequence[tuple[str, Path | U8]], folder: str | os.PathLike[str] | None
+) -> list[Path]:
+    """A file per input in the overlay folder; equal names are told apart by a number."""
+    if folder is None:
+        return []
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the folder {printable(folder)} ({error.strerror}); choose another with --overlay"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"no permission to write to {printable(folder)}; choose another with --overlay")
+    taken: set[str] = set()
+    out = []
+    for name, item in inputs:
+        stem = printable(item.stem) if isinstance(item, Path) else name
+        unique, number = stem, 2
+        while unique in taken:
+            unique, number = f"{stem}-{number}", number + 1
+        taken.add(unique)
+        out.append(Path(folder, f"{unique}_overlay.png"))
+    return out
+
+
+def _write_overlay(path: Path, photo: _Photo, found: Found) -> None:
+    from faceunits.viz import overlay
+
+    assert photo.picture is not None  # there are faces, so it was read
+    small, factor = image_io.shrink(photo.picture, _OVERLAY_SIDE)
+    sheets = []
+    for i, (face, crop, place) in enumerate(zip(photo.faces, photo.crops, found, strict=True)):
+        if place and crop is not None:
+            scaled = Face(face.box * np.float32(factor), face.points * np.float32(factor), face.score)
+            title = f"{Path(photo.name).name}, face {i}"
+            sheets.append(
+                overlay.sheet(small, scaled, crop, *place, roll_deg=photo.rolls_deg[i], title=title)
+            )
+    image_io.write(path, overlay.stack(sheets))
