@@ -72,13 +72,14 @@ def save(
     Raises:
         InputError: a place that cannot be written to.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     # clone: safetensors refuses tensors that share memory, and tied or sliced ones do
     tensors = {k: v.detach().to("cpu").contiguous().clone() for k, v in module_state.items()}
     metadata = {"format": "pt", "config": json.dumps(config), "card": json.dumps(card)}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        # not save_file: its files are readable by their owner only, and installed ones are for all
+        temporary.write_bytes(to_bytes(tensors, metadata=metadata))
 
 
 def load(name_or_path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,0 +1,35 @@
+# make demo   set up .venv, measure a real photo, write a table and a picture
+# make test   set up .venv, run the tests
+# make lint   set up .venv, check style and types
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := out/demo
+
+.PHONY: demo test lint clean
+
+# Remade when the requirements change; pip itself is left as Python brought it.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "faceunits needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+# The photo is NASA's portrait of Eileen Collins (public domain), which scikit-image carries.
+demo: $(VENV)/installed
+	mkdir -p $(OUT) docs/images
+	$(BIN)/python -c "from skimage import data, io; io.imsave('$(OUT)/astronaut.png', data.astronaut())"
+	$(BIN)/faceunits estimate $(OUT)/astronaut.png -o $(OUT)/astronaut.csv --overlay docs/images
+	@echo "table:   $(CURDIR)/$(OUT)/astronaut.csv (about it: astronaut.json)"
+	@echo "picture: $(CURDIR)/docs/images/astronaut_overlay.png"
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) out
