@@ -1,0 +1,199 @@
+"""The built-in face detector: a picture to its faces, best first.
+
+Two looks (`networks.detector`): over the whole picture, shrunk, for proposals; then at the aligned crop
+of each proposal, at full resolution, twice, for exact points and for the belief that it is a face.
+
+Convention: points (x, y) pixels of the picture, first pixel centred on (0, 0); left and right are the
+subject's.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from faceunits import weights
+from faceunits.alignment.warp import TEMPLATE_VERSION, apply, crop, face_box, invert, similarity
+from faceunits.errors import ConfigError, InputError, WeightsError
+from faceunits.networks.detector import DetectorConfig, FaceFinder, Landmarker
+from faceunits.types import Face
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+
+
+class FaceSource(Protocol):
+    """Anything that finds faces: this detector, an adapter, or the caller's own."""
+
+    def __call__(self, image: U8) -> list[Face]:
+        """Faces of a picture `(H, W, 3)` uint8, best first."""
+        ...
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """How hard to look."""
+
+    long_side: int = 320
+    """The whole picture is shrunk to this many pixels; faces below 5 % of it are not found."""
+    threshold: float = 0.5
+    """Least belief of a face that is returned."""
+    proposal_threshold: float = 0.15
+    """Least belief of the first look for a second one."""
+    most: int = 64
+    """Proposals that get a second look; bounds the time on a picture of a crowd."""
+    overlap: float = 0.4
+    """Faces whose boxes overlap more (intersection over union) are one face."""
+
+
+class Detector:
+    """Finds faces and their five points.
+
+    Args:
+        source: weights by name or path; the ones in the package by default.
+        options: thresholds and sizes.
+        device: where the networks run.
+
+    Example:
+        faces = Detector()(image)
+
+    Raises:
+        WeightsError: a file that is missing, damaged or of another network.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] = "detector",
+        *,
+        options: DetectorOptions = DetectorOptions(),
+        device: str | torch.device = "cpu",
+    ):
+        if options.long_side < 64 or not 0 <= options.threshold <= 1:
+            raise ConfigError(
+                f"expected long_side >= 64 and a threshold in [0, 1]; got {options.long_side} and "
+                f"{options.threshold}"
+            )
+        state, config = weights.load(source)
+        if config.get("network") != "detector" or config.get("template") != TEMPLATE_VERSION:
+            raise WeightsError(
+                f"expected detector weights for template {TEMPLATE_VERSION}; got "
+                f"{config.get('network')} for {config.get('template')}; use the ones in the package"
+            )
+        sizes = DetectorConfig(
+            finder_widths=tuple(config["finder_widths"]),
+            neck=config["neck"],
+            crop_size=config["crop_size"],
+            landmarker_widths=tuple(config["landmarker_widths"]),
+        )
+        nets = nn.ModuleDict({"finder": FaceFinder(sizes), "landmarker": Landmarker(sizes)})
+        weights.fill(nets, state, source=source)
+        self.options, self.device, self.crop_size = options, torch.device(device), sizes.crop_size
+        self._nets = nets.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, image: U8) -> list[Face]:
+        """Faces of a picture, best first.
+
+        Args:
+            image: `(H, W, 3)` uint8 of any size.
+
+        Raises:
+            InputError: an array of another layout.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise InputError(f"expected a uint8 picture (H, W, 3); got {image.dtype} {image.shape}")
+        score, points = self._propose(image)
+        for last in (False, True):
+            if not len(points):
+                return []
+            belief, points = self._look(image, points)
+            # The first of the two looks is from a crooked crop: let the second one judge.
+            keep = belief > (self.options.threshold if last else 0.4 * self.options.threshold)
+            score, belief, points = score[keep], belief[keep], points[keep]
+            kept = suppress(face_box(points), belief, self.options.overlap)
+            score, belief, points = score[kept], belief[kept], points[kept]
+        boxes = face_box(points)
+        return [Face(b, p, float(s)) for b, p, s in zip(boxes, points, belief, strict=True)]
+
+    def _propose(self, image: U8) -> tuple[F32, F32]:
+        """First look: beliefs `(N,)` and rough points `(N, 5, 2)` in pixels of the picture."""
+        long_side = self.options.long_side
+        full = min(1.0, long_side / max(image.shape[:2]))
+        # A face that fills the picture is known by its surroundings: seen small, with a margin.
+        looks = [self._find(image, full, 0), self._find(image, full * 0.4, long_side // 10)]
+        score = np.concatenate([s for s, _ in looks])
+        points = np.concatenate([p for _, p in looks])
+        kept = suppress(face_box(points), score, self.options.overlap)[: self.options.most]
+        return score[kept], points[kept]
+
+    def _find(self, image: U8, scale: float, margin: int) -> tuple[F32, F32]:
+        """The finder at one scale, with an empty margin (pixels) around the shrunk picture."""
+        height, width = (max(1, round(n * scale)) for n in image.shape[:2])
+        small = shrink(image, width, height)
+        rows, columns = (-(-(n + 2 * margin) // 32) * 32 for n in (height, width))
+        padded = np.zeros((rows, columns, 3), np.uint8)
+        padded[margin : margin + height, margin : margin + width] = small
+        x = torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None].float() / 255
+        with torch.inference_mode():
+            logits, points = self._nets["finder"](x.contiguous(memory_format=torch.channels_last))
+            belief = logits[0].sigmoid()
+            best = torch.argsort(belief, descending=True)[: 8 * self.options.most]
+            best = best[belief[best] > self.options.proposal_threshold]
+            score, found = belief[best].cpu().numpy(), points[0, best].cpu().numpy()
+        factor = np.array([image.shape[1] / width, image.shape[0] / height])
+        at = (found - margin + 0.5) * factor - 0.5
+        # Five points on one spot are no face, and no crop can be made from them.
+        sound = np.ptp(at, 1).max(-1) > 2
+        return score[sound], at[sound].astype(np.float32)
+
+    def _look(self, image: U8, points: F32) -> tuple[F32, F32]:
+        """Second look: beliefs `(N,)` and better points `(N, 5, 2)`."""
+        matrices = similarity(points, self.crop_size)
+        crops = np.stack([crop(image, m, self.crop_size) for m in matrices])
+        with torch.inference_mode():
+            x = torch.from_numpy(crops).to(self.device).contiguous(memory_format=torch.channels_last)
+            logits, marks = self._nets["landmarker"](x)
+            belief, marks = logits.sigmoid().cpu().numpy(), marks.cpu().numpy()
+        return belief, apply(invert(matrices), marks).astype(np.float32)
+
+
+def shrink(image: U8, width: int, height: int) -> U8:
+    """The picture at another size, every pixel counted (a huge photo does not alias)."""
+    if (height, width) == image.shape[:2]:
+        return image
+    picture = Image.fromarray(image)
+    size = (width, height)
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def suppress(boxes: F32, score: F32, overlap: float) -> NDArray[np.intp]:
+    """Indices of the boxes that stay, best first; a box that overlaps a better one goes.
+
+    Also goes a box that lies almost wholly inside a better one, or around it: part of a face, or a face
+    with its surroundings, found as a second face.
+
+    Args:
+        boxes: `(N, 4)` x, y, width, height.
+        score: `(N,)`.
+        overlap: greatest intersection over union that two faces may have.
+    """
+    order = np.argsort(-score, kind="stable")
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    area = boxes[:, 2] * boxes[:, 3]
+    kept: list[int] = []
+    for i in order:
+        if kept:
+            shared = np.minimum(high[i], high[kept]) - np.maximum(low[i], low[kept])
+            inside = np.clip(shared, 0, None).prod(1)
+            union = area[i] + area[kept] - inside
+            smaller = np.minimum(area[i], area[kept])
+            if np.any((inside > overlap * union) | (inside > 0.75 * smaller)):
+                continue
+        kept.append(int(i))
+    return np.array(kept, np.intp)
