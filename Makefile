@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out/demo
 
-.PHONY: demo test lint clean
+.PHONY: demo picture test lint clean
 
 # Remade when the requirements change; pip itself is left as Python brought it.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -18,11 +18,15 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 # The photo is NASA's portrait of Eileen Collins (public domain), which scikit-image carries.
 demo: $(VENV)/installed
-	mkdir -p $(OUT) docs/images
-	$(BIN)/python -c "from skimage import data, io; io.imsave('$(OUT)/astronaut.png', data.astronaut())"
-	$(BIN)/faceunits estimate $(OUT)/astronaut.png -o $(OUT)/astronaut.csv --overlay docs/images
+	mkdir -p $(OUT)
+	$(BIN)/python -c "from PIL import Image; from skimage import data; Image.fromarray(data.astronaut()).save('$(OUT)/astronaut.png')"
+	$(BIN)/faceunits estimate $(OUT)/astronaut.png -o $(OUT)/astronaut.csv --overlay $(OUT)
 	@echo "table:   $(CURDIR)/$(OUT)/astronaut.csv (about it: astronaut.json)"
-	@echo "picture: $(CURDIR)/docs/images/astronaut_overlay.png"
+	@echo "picture: $(CURDIR)/$(OUT)/astronaut_overlay.png"
+
+# The picture in the README, to be remade when the weights or the drawing change.
+picture: demo
+	cp $(OUT)/astronaut_overlay.png docs/images/
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
