@@ -1,0 +1,253 @@
+"""Trains E: parsing on renders and real portraits, landmarks and readings on renders (GE-Net, 3.3).
+
+Pixel-wise cross-entropy as in the paper. The two heads beyond the paper use losses whose optimum is
+the mean (squared error), because an absolute error pulls sparse action units to zero.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from faceunits import aus, weights
+from faceunits.errors import ConfigError
+from faceunits.networks.parser import LIGHT, RESNET50, Parser, ParserConfig
+from faceunits.rig.shade import HELEN_MIRROR
+from faceunits.training import loop
+from faceunits.training.people import IGNORE, SETS
+
+LANDMARK_MIRROR = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46,
+     39, 38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+)  # fmt: skip
+"""iBUG point after a horizontal flip."""
+
+FIRST_TEST_SEED = 900_000
+
+
+@dataclass(frozen=True)
+class ParserTraining:
+    """Data and weights of the loss."""
+
+    renders: tuple[str, ...] = ()
+    """Folders of shards made by `synth`; shards that appear later are used as they come."""
+    photos: str = ""
+    """File made by `people.write`; empty for renders only."""
+    out: str = ""
+    """Folder of checkpoints."""
+    backbone: str = "light"
+    """`light` or `resnet50`."""
+    init: str = ""
+    """ResNet-50 ImageNet state dict for the trunk, or weights of an earlier E; may be empty."""
+    profile: str = "default"
+    """Action-unit profile of the renders."""
+    n_identity: int = 60
+    """Identity parameters that are read."""
+    batch: int = 32
+    """Crops per step."""
+    photo_share: float = 0.25
+    """Share of a batch that is real portraits."""
+    landmark_weight: float = 20.0
+    """Of the squared landmark error in crop fractions, in units of 1e-3."""
+    reading_weight: float = 6.0
+    """Of the squared error of action units, pose and lip gap."""
+    identity_weight: float = 1.0
+    """Of the squared error of identity parameters."""
+    rest_weight: float = 1.5
+    """Of the squared readings of people asked for a neutral face, whose true values are known."""
+    rotate: int = 8
+    """Shards held in memory; one is exchanged every 64 batches."""
+    loop: loop.LoopConfig = field(default_factory=loop.LoopConfig)
+
+
+def reading_names(profile: aus.Profile, n_identity: int) -> tuple[str, ...]:
+    """Order of the reading head: action units, lip gap, pitch, yaw, identity."""
+    return (*profile.names, "lip_gap", "pitch", "yaw", *(f"id{k:03d}" for k in range(n_identity)))
+
+
+POSE_UNIT_DEG = 28.6
+Batch = dict[str, Tensor]
+
+
+class Crops:
+    """Batches of renders (from rotating shards) and portraits, flipped and recoloured at random."""
+
+    def __init__(self, config: ParserTraining, seed: int) -> None:
+        self.config, self.rng = config, np.random.default_rng([config.loop.seed, seed])
+        self.shards: list[dict[str, NDArray[Any]]] = []
+        self.used: list[Path] = []
+        self.photos = dict(np.load(config.photos)) if config.photos else None
+        self.mirror = aus.profile(config.profile).mirror()
+
+    def _next_shard(self) -> Path:
+        found = sorted(p for d in self.config.renders for p in Path(d).glob("varied_*.npz") if ".part" not in p.name)
+        allowed = [p for p in found if int(p.stem.split("_")[1]) < FIRST_TEST_SEED]
+        if not allowed:
+            raise ConfigError(f"expected shards varied_*.npz in {self.config.renders}; run `faceunits synthesize`")
+        fresh = [p for p in allowed if p not in self.used]
+        if not fresh:
+            self.used = [p for p in self.used if any(p == q for q in self._held)]
+            fresh = [p for p in allowed if p not in self.used] or allowed
+        choice = fresh[int(self.rng.integers(len(fresh)))]
+        self.used.append(choice)
+        return choice
+
+    _held: list[Path] = []
+
+    def _rotate(self) -> None:
+        path = self._next_shard()
+        with np.load(path) as pack:
+            shard = {k: pack[k] for k in pack.files}
+        if len(self.shards) < self.config.rotate:
+            self.shards.append(shard)
+            self._held = [*self._held, path]
+        else:
+            k = int(self.rng.integers(len(self.shards)))
+            self.shards[k] = shard
+            self._held[k] = path
+
+    def __iter__(self) -> Iterator[Batch]:
+        for _ in range(self.config.rotate):
+            self._rotate()
+        n_photo = round(self.config.batch * self.config.photo_share) if self.photos is not None else 0
+        count = 0
+        while True:
+            count += 1
+            if count % 64 == 0:
+                self._rotate()
+            yield self._batch(self.config.batch - n_photo, n_photo)
+
+    def _batch(self, n_render: int, n_photo: int) -> Batch:
+        rng = self.rng
+        rows = [(self.shards[int(rng.integers(len(self.shards)))], int(rng.integers(1000))) for _ in range(n_render)]
+        rows = [(s, i % len(s["image"])) for s, i in rows]
+        images = [s["image"][i] for s, i in rows]
+        labels = [s["label"][i] for s, i in rows]
+        code = np.stack([
+            np.concatenate([s["au"][i], [min(float(s["lip_gap"][i]), 1.5)], s["pose_deg"][i] / POSE_UNIT_DEG,
+                            s["identity"][i] - 0.5]) for s, i in rows
+        ]).astype(np.float32)  # fmt: skip
+        points = np.stack([s["landmarks"][i] for s, i in rows]).astype(np.float32)
+        rest = np.zeros(n_render + n_photo, bool)
+        if self.photos is not None:
+            for k in range(n_photo):
+                # rest is rare among the portraits, and the only thing known of their muscles
+                pool = np.flatnonzero(self.photos["neutral"]) if rng.random() < 0.4 else None
+                j = int(rng.choice(pool)) if pool is not None else int(rng.integers(len(self.photos["image"])))
+                images.append(_recolour(rng, self.photos["image"][j]))
+                labels.append(self.photos["label"][j])
+                rest[n_render + k] = self.photos["neutral"][j]
+        image = np.stack(images)
+        label = np.stack(labels)
+        flip = rng.random(len(image)) < 0.5
+        image[flip] = image[flip][:, :, ::-1]
+        swap = np.arange(256, dtype=np.uint8)
+        swap[: len(HELEN_MIRROR)] = HELEN_MIRROR
+        label[flip] = swap[label[flip][:, :, ::-1]]
+        turned = np.flatnonzero(flip[:n_render])
+        n_au = len(self.mirror)
+        code[turned, :n_au] = code[turned][:, self.mirror]
+        code[turned, n_au + 2] *= -1  # yaw
+        points[turned] = points[turned][:, LANDMARK_MIRROR]
+        points[turned, :, 0] = image.shape[2] - 1 - points[turned, :, 0]
+        return {
+            "image": torch.from_numpy(image.transpose(0, 3, 1, 2).copy()).contiguous(memory_format=torch.channels_last),
+            "label": torch.from_numpy(label.copy()), "code": torch.from_numpy(code),
+            "points": torch.from_numpy(points), "rest": torch.from_numpy(rest),
+            "flipped": torch.from_numpy(flip),
+        }  # fmt: skip
+
+
+def _recolour(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Exposure, contrast, colour cast, grey, noise, and now and then a low resolution."""
+    x = image.astype(np.float32)
+    x = (x - 128) * rng.uniform(0.6, 1.3) + 128 * rng.uniform(0.6, 1.3)
+    x *= rng.uniform(0.9, 1.1, 3).astype(np.float32)
+    if rng.random() < 0.15:
+        x = np.repeat(x.mean(2, keepdims=True), 3, 2)
+    if rng.random() < 0.25:
+        x = (x + np.roll(x, 1, 0) + np.roll(x, 1, 1) + np.roll(x, (1, 1), (0, 1))) / 4
+    if rng.random() < 0.4:
+        x = x + rng.normal(0, abs(rng.normal(0, 8)), x.shape)
+    return np.clip(x, 0, 255).astype(np.uint8)
+
+
+def parsing_loss(scores: Tensor, label: Tensor) -> Tensor:
+    """Mean cross-entropy; a code above ten allows the classes of `SETS`, 255 is ignored.
+
+    `scores` `(B, 11, S, S)`, `label` `(B, S, S)` uint8.
+    """
+    log_p = scores.float().log_softmax(1)
+    target = label.long()
+    exact = F.nll_loss(log_p, torch.where(target < 11, target, IGNORE), ignore_index=IGNORE, reduction="sum")
+    total = exact
+    for code, allowed in SETS.items():
+        mask = target == code
+        if bool(mask.any()):
+            total = total - torch.logsumexp(log_p[:, list(allowed)], 1)[mask].sum()
+    return total / (target != IGNORE).sum()
+
+
+def losses(net: nn.Module, batch: Batch, config: ParserTraining) -> loop.Losses:
+    """The weighted terms: parsing, landmarks, action units, identity, rest."""
+    assert isinstance(net, Parser)
+    image = batch["image"].float() / 255
+    seen = net(image)
+    n = len(batch["code"])
+    n_au = len(aus.profile(config.profile))
+    size = image.shape[-1]
+    terms = {"parsing": parsing_loss(net.scores(seen.logits), batch["label"])}
+    gap = (seen.points[:n].float() - batch["points"]) / size
+    inside = ((batch["points"] > 0) & (batch["points"] < size - 1)).all(-1, keepdim=True)
+    # robust: a covered landmark may be anywhere
+    terms["points"] = config.landmark_weight * (F.smooth_l1_loss(gap, torch.zeros_like(gap), beta=0.02, reduction="none") * inside).mean() * 10
+    read = seen.readings.float()
+    wrong = (read[:n] - batch["code"]).square()
+    terms["au"] = config.reading_weight * wrong[:, : n_au + 3].mean()
+    terms["identity"] = config.identity_weight * wrong[:, n_au + 3 :].mean()
+    rest = batch["rest"]
+    if bool(rest.any()):
+        terms["rest"] = config.rest_weight * read[rest][:, : n_au + 1].square().mean()
+    return terms
+
+
+def build(config: ParserTraining) -> Parser:
+    """E of a training configuration."""
+    base: ParserConfig = {"light": LIGHT, "resnet50": RESNET50}[config.backbone]
+    names = reading_names(aus.profile(config.profile), config.n_identity)
+    net = Parser(ParserConfig(**{**base.__dict__, "landmarks": 68, "readings": len(names)}))
+    if config.init:
+        state = torch.load(config.init, weights_only=True)
+        net.load_state_dict(state, strict=False)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def train(config: ParserTraining) -> Parser:
+    """Trains E and writes `parser.safetensors` into the output folder."""
+    torch.manual_seed(config.loop.seed)
+    random.seed(config.loop.seed)
+    net = build(config)
+    mean = loop.run(
+        net, lambda step: iter(Crops(config, step)), lambda m, b: losses(m, b, config), config.loop, config.out,
+        settings=config,
+    )  # fmt: skip
+    assert isinstance(mean, Parser)
+    export(mean, config, Path(config.out) / "parser.safetensors")
+    return mean
+
+
+def export(net: Parser, config: ParserTraining, path: Path) -> None:
+    """Writes E with what a reader of its numbers needs."""
+    state = {k: v.detach().contiguous().clone() for k, v in net.state_dict().items()}
+    about = {**net.config.__dict__, "kind": "parser", "profile": config.profile, "n_identity": config.n_identity,
+             "reading_names": list(reading_names(aus.profile(config.profile), config.n_identity))}  # fmt: skip
+    weights.save(path, state, about, {})

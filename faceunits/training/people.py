@@ -1,0 +1,185 @@
+"""Real portraits as training crops for E: label maps from drawn regions or automatic points.
+
+Only people who may be trained on are read (`evaluation/kept_out.toml`). Where a source says less
+than Helen's classes do, the label is a set of classes, and E need only put its belief into the set.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from faceunits.alignment import warp
+from faceunits.errors import InputError
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+
+IGNORE = 255
+SETS: dict[int, tuple[int, ...]] = {
+    11: (0, 10),  # drawn maps leave hair out: background or hair
+    12: (1, 6, 10),  # inside the automatic face outline: skin, nose, or a fringe
+    13: (0, 1, 10),  # outside it: anything but a feature
+}
+"""Label codes above Helen's ten, and the classes each of them allows."""
+
+_SWAP_SIDES = np.array([11, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10], np.uint8)
+"""Drawn maps number the brows and eyes by image side; ours by the subject's."""
+
+# Point numbers of the 478-point face mesh.
+_OUTLINE = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
+            148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]  # fmt: skip
+_REGIONS: tuple[tuple[int, list[int]], ...] = (
+    (3, [46, 53, 52, 65, 55, 107, 66, 105, 63, 70]),
+    (2, [276, 283, 282, 295, 285, 336, 296, 334, 293, 300]),
+    (5, [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246]),
+    (4, [263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466]),
+    (7, [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191, 78]),
+    (9, [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95, 78]),
+    (8, [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191]),
+)
+
+
+@dataclass(frozen=True)
+class Person:
+    """`name`, `image` `(H, W, 3)` uint8, `label` `(H, W)` codes, `points` `(5, 2)`; `neutral` when
+    the person was asked to show no expression."""
+
+    name: str
+    image: U8
+    label: U8
+    points: F32
+    neutral: bool
+
+
+@cache
+def kept_out() -> dict[str, Any]:
+    """The list of people whose pixels train nothing."""
+    return tomllib.loads((resources.files("faceunits.evaluation") / "kept_out.toml").read_text())
+
+
+def is_kept_out(source: str, name: str, position: int = 0) -> bool:
+    """Whether a person is on the list; `position` is the place among the sorted names of the set."""
+    rules = kept_out()
+    if source == "congress":
+        return position % int(rules["congress_every"]) == 0
+    named = rules.get(source, "all")
+    return named == "all" or name in list(named)
+
+
+def five_from_mesh(points: F32) -> F32:
+    """`(5, 2)` from the 478-point mesh: middles of the eye corners, nose tip, mouth corners."""
+    p = points[:, :2]
+    return np.stack([(p[33] + p[133]) / 2, (p[362] + p[263]) / 2, p[1], p[61], p[291]]).astype(np.float32)
+
+
+def five_from_template(points: F32) -> F32:
+    """`(5, 2)` from the 189 hand-placed points."""
+    p = points
+    five = [(p[18] + p[22]) / 2, (p[23] + p[27]) / 2, (p[54] + p[60]) / 2, p[87], p[93]]
+    return np.stack(five).astype(np.float32)
+
+
+def label_from_mesh(points: F32, size: tuple[int, int]) -> U8:
+    """`(H, W)` codes drawn from the 478-point mesh; `size` is width, height."""
+    canvas = Image.new("L", size, 13)
+    pen = ImageDraw.Draw(canvas)
+    for code, indices in ((12, _OUTLINE), *_REGIONS):
+        pen.polygon([(float(points[i, 0]), float(points[i, 1])) for i in indices], fill=code)
+    return np.asarray(canvas)
+
+
+def people(faces: str | Path, *, keep: bool = False) -> Iterator[Person]:
+    """Portraits of a folder with the London, Canada and Congress sets side by side.
+
+    Args:
+        faces: folder with `london`, `canada`, `congress`.
+        keep: the kept-out people instead of the others; for evaluation only.
+
+    Raises:
+        InputError: the folder holds none of the sets.
+    """
+    root = Path(faces)
+    found = False
+    for source in ("london", "canada", "congress"):
+        if not (root / source).is_dir():
+            continue
+        found = True
+        for position, name in enumerate(sorted(_points(root / source)["ids"].tolist())):
+            if is_kept_out(source, str(name), position) == keep:
+                yield from _read(root, source, str(name))
+    if not found:
+        raise InputError(f"expected the folders london, canada or congress in {faces}; found none")
+
+
+@cache
+def _points(folder: Path) -> dict[str, NDArray[Any]]:
+    path = folder / ("landmarks_auto.npz" if folder.name == "congress" else "landmarks.npz")
+    with np.load(path) as pack:
+        return {k: pack[k] for k in pack.files}
+
+
+def _picture(path: Path) -> U8:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def _read(root: Path, source: str, name: str) -> Iterator[Person]:
+    folder, data = root / source, _points(root / source)
+    row = data["ids"].tolist().index(name)
+    if source == "congress":
+        yield _from_mesh(f"{source}/{name}", _picture(folder / "images" / f"{name}.jpg"), data["mediapipe478"][row])
+        return
+    where, key = ("neutral_face", "neutral_face_189") if source == "london" else ("face", "face_189")
+    image = _picture(folder / where / f"{name}.jpg")
+    drawn = np.asarray(Image.open(folder / "parsing_face" / f"{name}.png"))
+    points = data[key][row].astype(np.float32)
+    yield Person(f"{source}/{name}", image, _SWAP_SIDES[drawn], five_from_template(points), True)
+    if source == "london":
+        smile = _picture(folder / "smiling" / f"{name}.jpg")
+        yield _from_mesh(f"{source}/{name}/smile", smile, data["smiling_mediapipe478"][row])
+
+
+def _from_mesh(name: str, image: U8, mesh: NDArray[Any]) -> Person:
+    points = mesh.astype(np.float32)
+    label = label_from_mesh(points, (image.shape[1], image.shape[0]))
+    return Person(name, image, label, five_from_mesh(points), False)
+
+
+def crop_label(label: U8, matrix: F32, size: int) -> U8:
+    """`(S, S)` codes of a crop, by the nearest pixel."""
+    y, x = np.mgrid[:size, :size].astype(np.float64)
+    inverse = np.linalg.inv(matrix[:, :2].astype(np.float64))
+    source = np.stack([x - matrix[0, 2], y - matrix[1, 2]], -1) @ inverse.T
+    i, j = np.rint(source[..., 1]).astype(int), np.rint(source[..., 0]).astype(int)
+    inside = (i >= 0) & (i < label.shape[0]) & (j >= 0) & (j < label.shape[1])
+    out = label[np.clip(i, 0, label.shape[0] - 1), np.clip(j, 0, label.shape[1] - 1)]
+    return np.where(inside, out, IGNORE).astype(np.uint8)
+
+
+def write(faces: str | Path, path: str | Path, *, size: int = 128, variants: int = 6, seed: int = 0) -> int:
+    """Writes jittered crops of all trainable portraits to one file; returns how many."""
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[U8, U8, bool, str]] = []
+    for person in people(faces):
+        span = float(np.linalg.norm(person.points[1] - person.points[0]))
+        for _ in range(variants):
+            noise = rng.normal(0, 0.02, (5, 2)) + rng.normal(0, 0.025, (1, 2))
+            points = (person.points + noise * span).astype(np.float32)
+            matrix = warp.similarity(points[None], size)[0].astype(np.float32)
+            image = (255 * warp.crop(person.image, matrix, size) + 0.5).astype(np.uint8).transpose(1, 2, 0)
+            rows.append((image, crop_label(person.label, matrix, size), person.neutral, person.name))
+    np.savez(
+        path, image=np.stack([r[0] for r in rows]), label=np.stack([r[1] for r in rows]),
+        neutral=np.array([r[2] for r in rows]), name=np.array(json.dumps([r[3] for r in rows])),
+    )  # fmt: skip
+    return len(rows)
