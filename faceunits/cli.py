@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from faceunits.cli_train import add_commands
-from faceunits.errors import FaceunitsError, InputError, ParameterError
+from faceunits.errors import ConfigError, FaceunitsError, InputError, ParameterError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from faceunits.alignment.detect import FaceSource
 
 app = typer.Typer(
     add_completion=False,
@@ -61,6 +63,7 @@ def estimate(
     overlay: Annotated[Path | None, typer.Option(help="folder for pictures of what was measured")] = None,
     method: Annotated[str, typer.Option(help="fit")] = "fit",
     recipe: Recipe = "default",
+    detector: Annotated[str, typer.Option(help="builtin, or mediapipe (extra of that name)")] = "builtin",
     device: Device = "auto",
     batch: Annotated[int, typer.Option(help="faces fitted at a time")] = 8,
 ) -> None:
@@ -76,10 +79,17 @@ def estimate(
 
     with _progress() as step:
         table = estimation.estimate(
-            files, method=method, recipe=recipe, device=device, overlay=overlay, batch=batch, progress=step
+            files,
+            method=method,
+            recipe=recipe,
+            device=device,
+            detector=_face_source(detector),
+            overlay=overlay,
+            batch=batch,
+            progress=step,
         )
     if output:
-        options = {"method": method, "recipe": recipe, "device": device, "batch": batch}
+        options = {"method": method, "recipe": recipe, "detector": detector, "device": device, "batch": batch}
         used = {name: weights.describe(name) for name in weights.shipped()}
         sidecar = table_io.write(output, table, about=table_io.describe(weights=used, options=options))
     else:
@@ -194,6 +204,16 @@ def _self_test(device: str) -> None:
         raise InputError(
             "the self-test did not see the smile; the weights do not belong together; install again"
         )
+
+
+def _face_source(name: str) -> FaceSource | None:
+    if name == "builtin":
+        return None
+    if name != "mediapipe":
+        raise ConfigError(f"expected the detector builtin or mediapipe; got {name!r}")
+    from faceunits.alignment.adapters import MediaPipe
+
+    return MediaPipe()
 
 
 def _find(paths: list[Path]) -> tuple[list[Path], bool]:

@@ -1,9 +1,106 @@
-"""Commands for those who make the weights: synthesize, train, evaluate."""
+"""Commands for those who make the weights: synthesize and train; heavy imports inside, as in `cli`."""
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
+
+TRAINERS = {
+    "detector": ("faceunits.training.detector", "TrainingConfig"),
+    "generator": ("faceunits.training.generator", "GeneratorTraining"),
+    "parser": ("faceunits.training.parser", "ParserTraining"),
+}
+"""For each network the module with its `train` function, and the class of its settings there."""
+
+Config = Annotated[Path | None, typer.Option(help="TOML file of settings")]
+Words = Annotated[list[str] | None, typer.Option("--set", help="one setting, key=value; may be repeated")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="show the settings and stop")]
+
+train = typer.Typer(no_args_is_help=True, help="Train a network; an interrupted run resumes.")
 
 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this file."""
+    app.command()(synthesize)
+    app.command()(skins)
+    app.add_typer(train, name="train")
+
+
+def synthesize(
+    out: Annotated[Path, typer.Argument(help="folder for the shards")],
+    count: Annotated[int, typer.Option(help="faces")] = 1000,
+    workers: Annotated[int, typer.Option(help="processes")] = 1,
+    config: Config = None,
+    words: Words = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Draw training faces with the rig; shards that exist are kept, so that a run can be resumed."""
+    from faceunits.rig import synth
+
+    settings = _settings(synth.SynthConfig, config, words)
+    _say(f"{count} faces to {out}")
+    if dry_run:
+        return
+    synth.write(settings, out, count, workers=workers, progress=_time_left)
+    _say("")
+
+
+def skins(
+    rig: Annotated[Path, typer.Argument(help="folder of the face model")],
+    faces: Annotated[Path, typer.Argument(help="folder with the photo sets london and canada")],
+    out: Annotated[Path, typer.Argument(help="folder for the skins")],
+) -> None:
+    """Take real skins from portraits with landmarks, for synthesize; people kept out go to a file apart."""
+    from faceunits.rig import portrait, shape
+
+    portrait.collect(shape.load(rig), faces, out)
+    _say(f"wrote the skins to {out}")
+
+
+@train.command("detector")
+def train_detector(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
+    """The face detector with its five points."""
+    _train("detector", config, words, dry_run)
+
+
+@train.command("parser")
+def train_parser(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
+    """The parser E."""
+    _train("parser", config, words, dry_run)
+
+
+@train.command("generator")
+def train_generator(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
+    """The generator M."""
+    _train("generator", config, words, dry_run)
+
+
+def _train(network: str, config: Path | None, words: list[str] | None, dry_run: bool) -> None:
+    module_name, class_name = TRAINERS[network]
+    module = import_module(module_name)
+    settings = _settings(getattr(module, class_name), config, words)
+    if not dry_run:
+        module.train(settings)
+
+
+def _settings(kind: type[Any], config: Path | None, words: list[str] | None) -> Any:
+    """The settings of a run, shown before it starts."""
+    from faceunits.io import settings
+
+    resolved = settings.resolve(kind, config, words or [])
+    for line in settings.lines(resolved):
+        _say(line)
+    return resolved
+
+
+def _time_left(done: int, total: int, seconds: float) -> None:
+    end = "\r" if sys.stderr.isatty() else "\n"
+    print(f"{done}/{total} faces, {seconds / 60:.1f} minutes left ", end=end, file=sys.stderr, flush=True)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -57,7 +57,7 @@ def render(
     """
     from faceunits import fitting
 
-    _, models = estimation._tools(device)
+    models = estimation.models(device)
     return fitting.render(
         models, dict(au or {}), pitch_deg=pitch_deg, yaw_deg=yaw_deg, identity_seed=identity_seed
     )
@@ -86,7 +86,7 @@ def transfer(
     results = [
         x if isinstance(x, FitResult) else estimation.fit(x, recipe=recipe, device=device) for x in (a, b)
     ]
-    _, models = estimation._tools(device)
+    models = estimation.models(device)
     return fitting.transfer(estimation.select(results[0], 0), estimation.select(results[1], 0), models)
 
 

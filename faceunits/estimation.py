@@ -25,7 +25,7 @@ from faceunits.io.files import printable
 from faceunits.types import Face, FitResult
 
 if TYPE_CHECKING:
-    from faceunits.alignment.detect import Detector
+    from faceunits.alignment.detect import FaceSource
     from faceunits.fitting import Models
 
 U8 = NDArray[np.uint8]
@@ -42,12 +42,6 @@ COLUMNS = (
 
 UNREADABLE = "unreadable: "
 """Beginning of `reason` in the row of a file that could not be read."""
-
-SEARCH_SIDE = 2048
-"""Larger photos are searched for faces at this size (longer side, pixels); crops come from the original."""
-
-SMALLEST_SIDE = 16
-"""No face is looked for in a picture with a side below this many pixels."""
 
 _OVERLAY_SIDE = 1280
 
@@ -71,6 +65,7 @@ def estimate(
     method: str = "fit",
     recipe: str = "default",
     device: str = "auto",
+    detector: FaceSource | None = None,
     overlay: str | os.PathLike[str] | None = None,
     batch: int = 8,
     progress: Progress | None = None,
@@ -82,6 +77,8 @@ def estimate(
         method: `fit`, the only one so far.
         recipe: `default`, or `paper` for GE-Net's own setting.
         device: `auto`, `cpu`, `cuda`, ...
+        detector: the built-in one by default; else one of `alignment.adapters`, or any function from a
+            picture to its faces, called once per readable photo, in order.
         overlay: folder for one picture per photo that shows what was measured; made if need be.
         batch: faces fitted at a time.
         progress: called after each photo with the number done, the number in all, and the name.
@@ -106,11 +103,13 @@ def estimate(
         raise ConfigError(f"expected a batch of at least 1; got {batch}")
     inputs = _inputs(source)
     names = _overlay_names(inputs, overlay)
-    detector, models = _tools(device)
+    detector, networks = detector or _detector(), models(device)
     rows: list[dict[str, Any]] = []
     done = 0
-    for group in _groups((_prepare(name, item, detector, models.crop_size) for name, item in inputs), batch):
-        results = _fit(group, models, recipe, batch)
+    for group in _groups(
+        (_prepare(name, item, detector, networks.crop_size) for name, item in inputs), batch
+    ):
+        results = _fit(group, networks, recipe, batch)
         for photo, found in zip(group, results, strict=True):
             rows += _rows(photo, found)
             if names and any(found):
@@ -118,28 +117,38 @@ def estimate(
             done += 1
             if progress:
                 progress(done, len(inputs), photo.name)
-    empty = aus.columns(models.names, np.zeros((1, len(models.names)), np.float32), np.zeros(1, np.float32))
+    empty = aus.columns(
+        networks.names, np.zeros((1, len(networks.names)), np.float32), np.zeros(1, np.float32)
+    )
     return pd.DataFrame(rows, columns=[*COLUMNS, *empty])
 
 
-def fit(source: Picture, *, recipe: str = "default", device: str = "auto", batch: int = 8) -> FitResult:
+def fit(
+    source: Picture,
+    *,
+    recipe: str = "default",
+    device: str = "auto",
+    detector: FaceSource | None = None,
+    batch: int = 8,
+) -> FitResult:
     """Fitted parameters and pictures of every face in one photo, the largest face first.
 
     Args:
         source: a photo, or a picture `(H, W, 3)` uint8 RGB.
         recipe: `default`, or `paper` for GE-Net's own setting.
         device: `auto`, `cpu`, `cuda`, ...
+        detector: as for `estimate`.
         batch: faces fitted at a time.
 
     Raises:
         InputError: the photo cannot be read or shows no face.
     """
-    detector, models = _tools(device)
+    detector, networks = detector or _detector(), models(device)
     inputs = _inputs(source)
     if len(inputs) != 1:
         raise InputError(f"expected one photo; got {len(inputs)}; use estimate for several")
-    photo = _prepare(*inputs[0], detector, models.crop_size)
-    found = [f for f in _fit([photo], models, recipe, batch)[0] if f]
+    photo = _prepare(*inputs[0], detector, networks.crop_size)
+    found = [f for f in _fit([photo], networks, recipe, batch)[0] if f]
     if not found:
         reason = (photo.reason or photo.reasons[0]).removeprefix(UNREADABLE)
         raise InputError(f"expected a face in {photo.name}; {reason}; use another photo")
@@ -165,12 +174,19 @@ def _over_faces(
 
 
 @cache
-def _tools(device: str) -> tuple[Detector, Models]:
-    """Networks stay loaded between calls: reading them takes longer than fitting a face."""
-    from faceunits import fitting
-    from faceunits.alignment import detect
+def _detector() -> FaceSource:
+    """Stays loaded between calls, as do the models: reading them takes longer than fitting a face."""
+    from faceunits.alignment.detect import Detector
 
-    return detect.load(), fitting.load(device=device)
+    return Detector()
+
+
+@cache
+def models(device: str = "auto") -> Models:
+    """The generator and the parser that come with the package, loaded once per device."""
+    from faceunits import fitting
+
+    return fitting.load(device=device)
 
 
 def _inputs(source: Source) -> list[tuple[str, Path | U8]]:
@@ -193,7 +209,7 @@ def _inputs(source: Source) -> list[tuple[str, Path | U8]]:
     return out
 
 
-def _prepare(name: str, item: Path | U8, detector: Detector, size: int) -> _Photo:
+def _prepare(name: str, item: Path | U8, detector: FaceSource, size: int) -> _Photo:
     """Read one input, find its faces and cut them out."""
     from faceunits.alignment import warp
 
@@ -202,12 +218,9 @@ def _prepare(name: str, item: Path | U8, detector: Detector, size: int) -> _Phot
     except InputError as error:
         return _Photo(name, reason=f"{UNREADABLE}{error}")
     photo = _Photo(name, picture)
-    photo.faces = _detect(picture, detector)
+    photo.faces = sorted(detector(picture), key=lambda f: -float(f.box[2] * f.box[3]))
     if not photo.faces:
-        height, width = picture.shape[:2]
-        photo.reason = "no face found" + (
-            f": the picture has only {width} x {height} pixels" if min(width, height) < SMALLEST_SIDE else ""
-        )
+        photo.reason = f"no face found in {picture.shape[1]} x {picture.shape[0]} pixels"
     for face in photo.faces:
         try:
             matrix = np.asarray(warp.similarity(face.points[None], size))[0]
@@ -218,26 +231,6 @@ def _prepare(name: str, item: Path | U8, detector: Detector, size: int) -> _Phot
         photo.rolls_deg.append(roll)
         photo.reasons.append(reason)
     return photo
-
-
-def _detect(picture: U8, detector: Detector) -> list[Face]:
-    """Faces in pixels of the whole picture, the largest first."""
-    if min(picture.shape[:2]) < SMALLEST_SIDE:
-        return []
-    small, factor = image_io.shrink(picture, SEARCH_SIDE)
-    faces = detector(small)
-    if factor != 1:
-        # pixel centres lie on whole numbers: x = (x' + 1/2) / factor - 1/2
-        shift = 0.5 / factor - 0.5
-        faces = [
-            Face(
-                (f.box / factor + np.array([shift, shift, 0, 0])).astype(np.float32),
-                (f.points / factor + shift).astype(np.float32),
-                f.score,
-            )
-            for f in faces
-        ]
-    return sorted(faces, key=lambda f: -float(f.box[2] * f.box[3]))
 
 
 def _groups(photos: Iterable[_Photo], batch: int) -> Iterator[list[_Photo]]:
@@ -257,7 +250,7 @@ def _groups(photos: Iterable[_Photo], batch: int) -> Iterator[list[_Photo]]:
 Found = list[tuple[FitResult, int] | None]
 
 
-def _fit(group: Sequence[_Photo], models: Models, recipe: str, batch: int) -> list[Found]:
+def _fit(group: Sequence[_Photo], networks: Models, recipe: str, batch: int) -> list[Found]:
     """For each photo and face the result that holds it and its place there; None where there is no crop."""
     from faceunits import fitting
 
@@ -265,7 +258,7 @@ def _fit(group: Sequence[_Photo], models: Models, recipe: str, batch: int) -> li
     places: list[tuple[FitResult, int]] = []
     for start in range(0, len(crops), batch):
         part = np.stack(crops[start : start + batch])
-        result = fitting.fit(part, models, recipe=recipe)
+        result = fitting.fit(part, networks, recipe=recipe)
         places += [(result, i) for i in range(len(part))]
     following = iter(places)
     return [[None if crop is None else next(following) for crop in photo.crops] for photo in group]

@@ -15,7 +15,7 @@ import pytest
 import stand_ins
 from stand_ins import picture, save
 
-from faceunits import cli, estimation
+from faceunits import cli, cli_train, estimation
 from faceunits.io import image
 
 ONE = picture((30, 40, 60, 240))
@@ -49,7 +49,7 @@ def test_help_is_fast() -> None:
     assert min(times) < 0.5
 
 
-@pytest.mark.parametrize("name", ["estimate", "render", "transfer", "doctor"])
+@pytest.mark.parametrize("name", ["estimate", "render", "transfer", "doctor", "synthesize", "skins", "train"])
 def test_every_command_has_help(command, name: str) -> None:
     code, out, _ = command(name, "--help")
     assert code == 0
@@ -102,6 +102,7 @@ def test_a_bad_file_is_reported_and_the_others_are_measured(command, tmp_path: P
         (["estimate", "a.png", "-o", "out.xlsx"], "ending in .csv"),
         (["estimate", "a.png", "-o", "no/out.csv"], "make the folder"),
         (["estimate", "a.png", "--method", "magic"], "method fit"),
+        (["estimate", "a.png", "--detector", "magic"], "builtin or mediapipe"),
         (["render", "AU99=1"], "not modelled"),
         (["render", "AU12=9"], "0 to 5"),
         (["render", "AU12"], "AU12=4"),
@@ -213,3 +214,23 @@ def test_arrays_of_the_table_are_numbers(command, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(out)
     values = pd.read_csv(tmp_path / "t.csv").filter(regex="^AU")
     assert (values.dtypes == np.float64).all()
+
+
+@pytest.mark.parametrize("network", list(cli_train.TRAINERS))
+def test_a_trainer_shows_its_settings(command, tmp_path: Path, network: str) -> None:
+    if not (Path(cli.__file__).parent / "training" / f"{network}.py").is_file():
+        pytest.skip("no such trainer yet")
+    needed = ["--set", "data=x", "--set", "out=y"] if network == "detector" else []
+    code, _, err = command("train", network, "--dry-run", *needed)
+    assert code == 0
+    assert " = " in err
+    code, _, err = command("train", network, "--dry-run", *needed, "--set", "magic=1")
+    assert code == 2
+    assert "no setting magic" in err
+
+
+def test_synthesize_shows_its_settings(command, tmp_path: Path) -> None:
+    code, _, err = command("synthesize", tmp_path / "out", "--dry-run", "--set", "look=plain")
+    assert code == 0
+    assert "look = 'plain'" in err
+    assert not list(tmp_path.iterdir())
