@@ -102,9 +102,7 @@ class MediaPipe:
                 "expected mediapipe with its face-mesh solution; it is not installed; "
                 "pip install 'faceunits[mediapipe]'"
             ) from error
-        self._mesh = FaceMesh(
-            static_image_mode=True, max_num_faces=most, min_detection_confidence=threshold
-        )
+        self._mesh = FaceMesh(static_image_mode=True, max_num_faces=most, min_detection_confidence=threshold)
 
     def __call__(self, image: U8) -> list[Face]:
         """Faces of a picture `(H, W, 3)` uint8, in MediaPipe's order; its score is not given out, so 1."""

@@ -10,8 +10,6 @@ the crop; left and right are the subject's.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,9 +22,7 @@ U8 = NDArray[np.uint8]
 CROP_CM = 20.48
 """Side of the crop in centimetres of the base face: forehead to chin with room for turned heads."""
 
-_BASE_FACE_CM = np.array(
-    [[-3.200, 0.265], [3.200, 0.265], [0.0, 3.500], [-2.637, 7.409], [2.637, 7.409]]
-)
+_BASE_FACE_CM = np.array([[-3.200, 0.265], [3.200, 0.265], [0.0, 3.500], [-2.637, 7.409], [2.637, 7.409]])
 """The rig's neutral mean face seen from 60 cm, origin in the middle of the eyes, y down."""
 
 _ORIGIN = np.array([0.5, 0.3125])
@@ -138,7 +134,8 @@ def apply(matrix: NDArray[np.floating], points: NDArray[np.floating]) -> F64:
     """`(..., K, 2)` points carried by `(..., 2, 3)` matrices."""
     m = np.asarray(matrix, np.float64)
     p = np.asarray(points, np.float64)
-    return p @ np.swapaxes(m[..., :2], -1, -2) + m[..., None, :, 2]
+    out: F64 = p @ np.swapaxes(m[..., :2], -1, -2) + m[..., None, :, 2]
+    return out
 
 
 def roll_deg(matrix: NDArray[np.floating]) -> F64:
@@ -149,7 +146,8 @@ def roll_deg(matrix: NDArray[np.floating]) -> F64:
 
 def scale(matrix: NDArray[np.floating]) -> F64:
     """`(...)` crop pixels per picture pixel (geometric mean over the axes)."""
-    return np.sqrt(np.abs(np.linalg.det(np.asarray(matrix, np.float64)[..., :2])))
+    factor: F64 = np.sqrt(np.abs(np.linalg.det(np.asarray(matrix, np.float64)[..., :2])))
+    return factor
 
 
 def crop(image: U8, matrix: NDArray[np.floating], size: int) -> F32:
@@ -219,6 +217,15 @@ def _bilinear(image: NDArray[np.generic], x: F32, y: F32) -> F32:
     bottom = flat[y1 * width + x0] * (1 - fx) + flat[y1 * width + x1] * fx
     out: F32 = top * (1 - fy) + bottom * fy
     return out
+
+
+def face_size(points: NDArray[np.floating]) -> F32:
+    """`(...)` pixels: face width, cheek to cheek (about 14 cm), from points `(..., 5, 2)`."""
+    p = np.asarray(points, np.float64)
+    across = np.hypot(*np.moveaxis(p[..., 1, :] - p[..., 0, :], -1, 0))
+    down = np.hypot(*np.moveaxis((p[..., 3, :] + p[..., 4, :] - p[..., 0, :] - p[..., 1, :]) / 2, -1, 0))
+    size: F32 = (2 * np.maximum(1.116 * across, down)).astype(np.float32)
+    return size
 
 
 def face_box(points: NDArray[np.floating]) -> F32:

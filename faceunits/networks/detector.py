@@ -77,7 +77,7 @@ class FaceFinder(nn.Module):
         self.head = nn.ModuleList(nn.Conv2d(config.neck, 11, 1) for _ in STRIDES)
         for head in self.head:
             # Faces are rare among cells: start from a belief of 1 % (Lin et al. 2017, section 4.1).
-            nn.init.constant_(head.bias[:1], -4.6)  # type: ignore[union-attr,index]
+            nn.init.constant_(head.bias[:1], -4.6)  # type: ignore[index]
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Args:
@@ -121,9 +121,7 @@ class Landmarker(nn.Module):
         super().__init__()
         w = config.landmarker_widths
         self.size = config.crop_size
-        self.stem = nn.Sequential(
-            ConvNorm(3, w[0], stride=2), ConvNorm(w[0], w[1], stride=2), Residual(w[1])
-        )
+        self.stem = nn.Sequential(ConvNorm(3, w[0], stride=2), ConvNorm(w[0], w[1], stride=2), Residual(w[1]))
         self.down8 = nn.Sequential(ConvNorm(w[1], w[2], stride=2), Residual(w[2]))
         self.down16 = nn.Sequential(ConvNorm(w[2], w[3], stride=2), Residual(w[3]))
         self.context = ConvNorm(w[3], w[2], 1)

@@ -26,15 +26,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceunits import weights
-from faceunits.alignment.warp import TEMPLATE_VERSION, invert, similarity
+from faceunits.alignment.warp import TEMPLATE_VERSION, face_size, invert, similarity
+from faceunits.evaluation.photos import TRAINING_PICTURES, library_pictures, read_photos
 from faceunits.networks.detector import STRIDES, DetectorConfig, FaceFinder, Landmarker, cells
-from faceunits.training.composites import Composer, Composite, Portrait, face_size, portrait, warp_crop
-from faceunits.training.photos import (
-    TRAINING_PICTURES,
-    library_pictures,
+from faceunits.training.composites import (
+    Composer,
+    Composite,
+    Portrait,
     patches,
+    portrait,
     portraits,
-    read_photos,
+    warp_crop,
 )
 
 F32 = NDArray[np.float32]
@@ -85,9 +87,6 @@ class Batch:
     is_face: F32
 
 
-# --- crops for the landmarker --------------------------------------------------------------------
-
-
 def jittered(rng: np.random.Generator, points: F32, size: int, amount: float) -> F32:
     """`(2, 3)` crop-to-picture transform about a face, off by about what the finder is off."""
     back = invert(similarity(points[None].astype(np.float64), size)[0])
@@ -108,9 +107,7 @@ def displaced(rng: np.random.Generator, points: F32, size: int) -> F32:
     angle = rng.uniform(0, 2 * math.pi)
     reach = size * (rng.uniform(0.38, 0.8) if kind == 0 else 0.15 * rng.random())
     shift = np.array([math.cos(angle), math.sin(angle)]) * reach + c * (1 - zoom)
-    return np.concatenate(
-        [m[:, :2] * zoom, (m[:, :2] @ shift + m[:, 2])[:, None]], 1
-    ).astype(np.float32)
+    return np.concatenate([m[:, :2] * zoom, (m[:, :2] @ shift + m[:, 2])[:, None]], 1).astype(np.float32)
 
 
 def random_crop(rng: np.random.Generator, faces: F32, picture: int, size: int) -> F32 | None:
@@ -129,9 +126,7 @@ def random_crop(rng: np.random.Generator, faces: F32, picture: int, size: int) -
     return None
 
 
-def crops_of(
-    rng: np.random.Generator, made: Composite, size: int
-) -> list[tuple[U8, F32, float, float]]:
+def crops_of(rng: np.random.Generator, made: Composite, size: int) -> list[tuple[U8, F32, float, float]]:
     """Crops of one composite: (picture, points, weight of the points, is a face)."""
     found: list[tuple[U8, F32, float, float]] = []
     nothing = np.zeros((5, 2), np.float32)
@@ -177,9 +172,6 @@ def make_batch(rng: np.random.Generator, composer: Composer, count: int, crop_si
         np.array([c[2] for c in crops], np.float32),
         np.array([c[3] for c in crops], np.float32),
     )
-
-
-# --- losses --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -259,9 +251,6 @@ def false_alarms(
         m = invert(similarity(p[None], size)[0]).astype(np.float32)
         found.append(warp_crop(np.ascontiguousarray(images[b]), m, size))
     return np.stack(found) if found else np.zeros((0, size, size, 3), np.uint8)
-
-
-# --- the loop ------------------------------------------------------------------------------------
 
 
 class Average:
