@@ -1,0 +1,7 @@
+"""Crops to parameters by gradient descent, with the fitted face as evidence."""
+
+from faceunits.fitting.models import Models, load
+from faceunits.fitting.optimise import RECIPES, Recipe
+from faceunits.fitting.pipeline import fit, render, transfer
+
+__all__ = ["RECIPES", "Models", "Recipe", "fit", "load", "render", "transfer"]

@@ -44,6 +44,7 @@ class Look:
     noise: float = 0.0  # strength of skin texture
     wrinkle: float = 0.0  # darkening where the skin is compressed
     pupil: float = 0.045
+    mouth_shade: float = 0.0  # how much nearly closed lips keep the light out
     noise_seed: int = 0
     real: Skin | None = None  # a real person's pixels instead of the painted skin
     real_eyes: bool = False
@@ -84,14 +85,15 @@ def varied(rng: np.random.Generator, skins: list[Skin] | None = None) -> Look:
         beard=float(rng.random() < 0.25) * rng.uniform(0.15, 1),
         brow_density=rng.uniform(0.35, 1), brow_shift=rng.uniform(-0.08, 0.08),
         hair_shift=rng.uniform(-1.1, 0.9), lash=rng.uniform(0.1, 1), noise=rng.uniform(0, 0.2),
-        wrinkle=rng.uniform(0, 1), pupil=rng.uniform(0.03, 0.075), noise_seed=int(rng.integers(1 << 30)),
+        wrinkle=rng.uniform(0, 1), pupil=rng.uniform(0.03, 0.075), mouth_shade=rng.uniform(0.3, 1), noise_seed=int(rng.integers(1 << 30)),
     )  # fmt: skip
     if skins and rng.random() < 0.66:
         person = skins[int(rng.integers(len(skins)))]
         gain = rng.uniform(0.8, 1.2) * rng.uniform(0.92, 1.08, 3)
         look = replace(look, real=person, real_eyes=bool(rng.random() < 0.5), real_gain=rgb(*gain),
                        beard=look.beard * float(rng.random() < 0.3), skin=person.color * rgb(*gain),
-                       brow_shift=0.0, noise=look.noise * 0.5)  # fmt: skip
+                       brow_shift=0.0, noise=look.noise * 0.5,
+                       hair=look.hair if rng.random() < 0.4 else person.hair_color)  # fmt: skip
     return look
 
 

@@ -159,24 +159,31 @@ def _shade(model, static, scene, index, bary, rest, points, turned, normal):  # 
     tint[:, :3] *= 1 - look.under_eye * static.places["under_eye"][:, None]
     tint[:, 3] = static.places["beard"]
     if look.real is not None:
-        photo = (look.real.photo / 255).astype(np.float32) * look.real_gain
-        coords, visible = look.real.coords, look.real.visible
+        photo, coords, visible = look.real.photo, look.real.coords, look.real.visible
     else:
-        photo, coords, visible = np.zeros((2, 2, 3), np.float32), np.zeros((len(points), 2), np.float32), rest[:, 0]
+        photo, visible = np.zeros((2, 2, 3), np.uint8), np.zeros(len(points), np.float32)
+        coords = np.zeros((len(points), 2), np.float32)
     palette = np.stack([look.skin, look.lip, look.brow, look.hair, look.iris, look.sclera, look.teeth,
                         look.mouth, np.full(3, 0.02)]).astype(np.float32)  # fmt: skip
     lips_z = float(turned[model.landmarks[[51, 57]], 2].mean())
     scalars = np.array([look.brow_density, look.brow_shift, look.hair_shift, look.lash, look.noise, look.pupil,
                         light.specular, light.gloss, light.shadow, look.real is not None,
-                        look.real is not None and look.real_eyes, look.beard, lips_z], np.float32)  # fmt: skip
+                        look.real is not None and look.real_eyes, look.beard, lips_z, _mouth_light(look, points[model.landmarks])], np.float32)  # fmt: skip
     shadow_map, shadow_frame = _shadow(model, turned, light)
     shift = np.random.default_rng(look.noise_seed).integers(0, len(static.noise), 2)
     noise = np.roll(static.noise, tuple(shift), (0, 1)) if look.noise_seed else static.noise
     return shade.shade(
         index, bary, model.triangles, static.kind, turned, normal, model.region, model.brow, model.eye_radius,
-        model.uv, static.rim, tint, crease, photo, coords, visible, noise, palette, scalars,
+        model.uv, static.rim, tint, crease, photo,
+        look.real_gain / np.float32(255), coords, visible, noise, palette, scalars,
         light.ambient, light.directions, light.colors, shadow_map, shadow_frame,
     )  # fmt: skip
+
+
+def _mouth_light(look: Look, landmarks: F32) -> float:
+    """Share of the light that enters the mouth: all of it from a gap of 0.8 cm."""
+    gap = float(np.linalg.norm(landmarks[62] - landmarks[66]))
+    return 1 - look.mouth_shade * max(0.0, 1 - gap / 0.8)
 
 
 def _shadow(model: FaceModel, turned: F32, light: Light) -> tuple[F32, F32]:

@@ -47,7 +47,7 @@ def _ramp(x: float, width: float) -> float:
 
 
 @nb.njit(cache=True, fastmath=True, nogil=True)
-def _texel(image: F32, x: float, y: float, out: F32) -> None:
+def _texel(image: NDArray[np.generic], x: float, y: float, out: F32) -> None:
     """Bilinear look-up, clamped to the border."""
     height, width = image.shape[0], image.shape[1]
     x = min(max(x, 0.0), width - 1.001)
@@ -64,14 +64,15 @@ def _texel(image: F32, x: float, y: float, out: F32) -> None:
 def shade(
     index: I32, bary: F32, triangles: I32, kind: NDArray[np.uint8],
     position: F32, normal: F32, region: F32, brow: F32, eye_radius: F32, uv: F32, rim: F32, tint: F32,
-    crease: F32, photo: F32, coords: F32, visible: F32, noise: F32,
+    crease: F32, photo: NDArray[np.uint8], gain: F32, coords: F32, visible: F32, noise: F32,
     palette: F32, scalars: F32, ambient: F32, directions: F32, lamps: F32, shadow_map: F32, shadow_frame: F32,
 ) -> tuple[F32, NDArray[np.uint8]]:  # fmt: skip
     """`(S, S, 3)` colour and `(S, S)` fine label of every sample of a visibility pass.
 
-    `palette` rows: skin, lip, brow, hair, iris, sclera, teeth, mouth. `scalars`: brow density, brow
+    `photo` `(h, w, 3)` uint8 times `gain` `(3,)` is a real skin's colour. `palette` rows: skin, lip, brow, hair, iris, sclera, teeth, mouth. `scalars`: brow density, brow
     shift, hair shift, lash, noise, pupil, specular, gloss, shadow, real skin (0/1), real eyes (0/1),
-    beard, depth of the lips (z). `shadow_frame` `(4, 3)`: right, up, forward of the first lamp and
+    beard, depth of the lips (z), light inside
+    the mouth. `shadow_frame` `(4, 3)`: right, up, forward of the first lamp and
     (offset x, offset y, samples per cm) of its `shadow_map`.
     """
     size = index.shape[0]
@@ -132,7 +133,7 @@ def shade(
                     name = 8
                 label[y, x] = name
                 share = 0.0
-                if real > 0.5 and name != 8:
+                if real > 0.5 and name != 8 and name != 11:
                     share = u * visible[a] + v * visible[b] + w * visible[c]
                 if share < 1.0:
                     for k in range(3):
@@ -161,6 +162,8 @@ def shade(
                 if share > 0:
                     _texel(photo, u * coords[a, 0] + v * coords[b, 0] + w * coords[c, 0],
                            u * coords[a, 1] + v * coords[b, 1] + w * coords[c, 1], texel)  # fmt: skip
+                    for k in range(3):
+                        texel[k] *= gain[k]
                     blend(albedo, texel, share)
                 fold = u * crease[a] + v * crease[b] + w * crease[c]
                 if fold > 0:
@@ -183,6 +186,8 @@ def shade(
                 if real_eyes > 0.5:
                     _texel(photo, u * coords[a, 0] + v * coords[b, 0] + w * coords[c, 0],
                            u * coords[a, 1] + v * coords[b, 1] + w * coords[c, 1], texel)  # fmt: skip
+                    for k in range(3):
+                        texel[k] *= gain[k]
                     blend(albedo, texel, 1.0)
                 else:
                     shine = 0.6
@@ -196,7 +201,8 @@ def shade(
                 label[y, x] = 8
                 row = 6 if g == TEETH else 7
                 deep = max(0.0, lips_z - pv[2] - 0.6)
-                occlusion = max(0.08, 1 - (0.22 if g == TEETH else 0.38) * deep)
+                # little light gets in between lips that are nearly closed
+                occlusion = max(0.08, 1 - (0.22 if g == TEETH else 0.38) * deep) * scalars[13]
                 for k in range(3):
                     albedo[k] = palette[row, k]
                 if g == GUMS:

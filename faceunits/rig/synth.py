@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -98,12 +98,18 @@ def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple
         return face, render.Scene(identity, weights, face.pitch_deg, face.yaw_deg)
     if config.look != "varied":
         raise ConfigError(f"expected the look varied or plain; got {config.look!r}")
+    skin_look = look.varied(rng, stage_.skins)
+    if skin_look.real is not None and rng.random() < 0.4:  # the skin's own face, give or take
+        own = 0.5 + skin_look.real.identity[: config.n_identity] / (2 * shape.IDENTITY_RANGE)
+        near = np.clip(own + rng.normal(0, 0.04, len(own)), 0, 1).astype(np.float32)
+        face = replace(face, identity=near)
+        identity = shape.identity_weights(stage_.model, near)
     jitter = rng.normal(0, 0.12, (5, 2)) + rng.normal(0, 0.15, (1, 2)) if config.jitter else None
     return face, render.Scene(
         identity, weights, face.pitch_deg, face.yaw_deg,
         gaze_deg=(float(rng.normal(0, 7)), float(rng.normal(0, 11))),
         distance=float(np.exp(rng.uniform(np.log(30), np.log(200)))),
-        look=look.varied(rng, stage_.skins), light=look.varied_light(rng),
+        look=skin_look, light=look.varied_light(rng),
         jitter=None if jitter is None else jitter.astype(np.float32),
     )  # fmt: skip
 

@@ -20,16 +20,11 @@ from torch.nn import functional as F
 
 from faceunits import aus, weights
 from faceunits.errors import ConfigError
+from faceunits.fitting.pipeline import LANDMARK_MIRROR
 from faceunits.networks.parser import LIGHT, RESNET50, Parser, ParserConfig
 from faceunits.rig.shade import HELEN_MIRROR
 from faceunits.training import loop
 from faceunits.training.people import IGNORE, SETS
-
-LANDMARK_MIRROR = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46,
-     39, 38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
-)  # fmt: skip
-"""iBUG point after a horizontal flip."""
 
 FIRST_TEST_SEED = 900_000
 
@@ -58,7 +53,7 @@ class ParserTraining:
     """Share of a batch that is real portraits."""
     landmark_weight: float = 20.0
     """Of the squared landmark error in crop fractions, in units of 1e-3."""
-    reading_weight: float = 6.0
+    reading_weight: float = 15.0
     """Of the squared error of action units, pose and lip gap."""
     identity_weight: float = 1.0
     """Of the squared error of identity parameters."""

@@ -20,7 +20,7 @@ from faceunits.io.files import printable, replacing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NAMES = ("detector", "parser", "generator")
+NAMES = ("detector", "parser", "generator", "fitting")
 """Networks of which the package has weights."""
 
 _FOLDER = Path(__file__).parent

@@ -1,0 +1,196 @@
+"""How well a fit measures: closed loop, unseen renders, real pairs, mirror images, time.
+
+Each function returns plain numbers; `report` runs them all and writes one Markdown page.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from faceunits import aus, fitting
+from faceunits.errors import InputError
+from faceunits.evaluation import metrics
+from faceunits.fitting.optimise import Recipe
+from faceunits.types import FitResult
+
+F32 = NDArray[np.float32]
+Progress = Callable[[str], None]
+
+
+def fit_all(crops: F32, models: fitting.Models, recipe: str | Recipe, *, batch: int = 16) -> FitResult:
+    """`fit` in batches, joined."""
+    parts = [fitting.fit(crops[i : i + batch], models, recipe) for i in range(0, len(crops), batch)]
+    joined: dict[str, Any] = {"names": parts[0].names}
+    for key in FitResult.__dataclass_fields__:
+        if key != "names":
+            joined[key] = np.concatenate([getattr(p, key) for p in parts], axis=1 if key == "trace" else 0)
+    return FitResult(**joined)
+
+
+def read_shard(path: str | Path, count: int) -> dict[str, NDArray[Any]]:
+    """The first `count` faces of a rendered shard."""
+    with np.load(path) as pack:
+        return {k: pack[k][:count] for k in pack.files}
+
+
+def crops_of(images: NDArray[np.uint8]) -> F32:
+    """`(B, 3, S, S)` in [0, 1] from `(B, S, S, 3)` uint8."""
+    return (images.transpose(0, 3, 1, 2) / 255).astype(np.float32)
+
+
+def icc_table(names: tuple[str, ...], truth: F32, predicted: F32) -> pd.DataFrame:
+    """Per parameter: ICC(3,1), Pearson's r, mean absolute error, share of faces where it is active."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rows = {
+            "icc": metrics.icc_columns(truth, predicted),
+            "r": [np.corrcoef(t, p)[0, 1] if np.ptp(p) else 0.0 for t, p in zip(truth.T, predicted.T, strict=True)],
+            "mae_0_5": 5 * np.abs(truth - predicted).mean(0),
+            "active": (truth > 0.1).mean(0),
+        }
+    return pd.DataFrame(rows, index=list(names))
+
+
+def closed_loop(models: fitting.Models, recipe: str | Recipe, *, count: int = 200, seed: int = 900_000) -> pd.DataFrame:
+    """Parameters recovered from M's own images of natural faces."""
+    from faceunits.rig import sample  # numpy only: no rig data are needed
+
+    rng = np.random.default_rng(seed)
+    n_id = models.networks.generator.config.parameters - 2 - len(models.names)
+    faces = [sample.natural(rng, models.profile, n_id) for _ in range(count)]
+    pose = np.array([[f.pitch_deg, f.yaw_deg] for f in faces], np.float32) / 57.2 + 0.5
+    y = np.concatenate([pose, np.stack([f.au for f in faces]), np.stack([f.identity for f in faces])], 1)
+    with torch.no_grad():
+        parts = [models.networks.generator(torch.from_numpy(y[i : i + 50]).float().to(models.device)) for i in range(0, count, 50)]
+    images = torch.cat(parts).float().cpu().numpy()
+    result = fit_all(images, models, recipe)
+    return icc_table(models.names, np.stack([f.au for f in faces]), result.au)
+
+
+def renders(models: fitting.Models, recipe: str | Recipe, shard: dict[str, NDArray[Any]]) -> pd.DataFrame:
+    """Parameters recovered from rasterised faces that trained nothing."""
+    result = fit_all(crops_of(shard["image"]), models, recipe)
+    return icc_table(models.names, shard["au"], result.au)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Neutral and smiling crops `(N, 3, S, S)` of the same people, with coarse labels."""
+
+    ids: list[str]
+    neutral: F32
+    smiling: F32
+    labels: pd.DataFrame
+
+
+def columns_of(result: FitResult) -> pd.DataFrame:
+    """Table columns (0-5) of a fit."""
+    return pd.DataFrame(aus.columns(result.names, result.au, result.lip_gap))
+
+
+def contrast(neutral: pd.DataFrame, smiling: pd.DataFrame, labels: pd.DataFrame) -> dict[str, float]:
+    """Figures of neutral/smiling pairs.
+
+    Args:
+        neutral: columns `AU12_r`, ... of the neutral photos, one row per person.
+        smiling: the same of the smiling photos.
+        labels: `AU12`, `AU12_intensity`, `AU6`, `AU25` of the smiles (0/1, strength) and
+            `AU*_confidence`; rows of low confidence are left out. "hard" compares labelled smiles
+            with smiles in which the unit is labelled absent.
+    """
+    out: dict[str, float] = {}
+    for au, column in (("AU12", "AU12_r"), ("AU6", "AU06_r"), ("AU25", "AU25_r")):
+        sure = labels.get(f"{au}_confidence", pd.Series("high", labels.index)) != "low"
+        yes, no = (labels[au] == 1) & sure, (labels[au] == 0) & sure
+        out[au] = metrics.auc(smiling[column][yes], neutral[column])
+        if au != "AU12":
+            out[f"{au} hard"] = metrics.auc(smiling[column][yes], smiling[column][no])
+    out["Spearman AU12"] = metrics.spearman(smiling["AU12_r"], labels["AU12_intensity"])
+    both = [c for c in neutral if c.startswith("AU") and c[4:] == "_r"]
+    out["neutral mean"] = float(neutral[both].to_numpy().mean())
+    out["share > 1"] = float((neutral[both].to_numpy() > 1).mean())
+    return out
+
+
+def mirror_icc(crops: F32, models: fitting.Models, recipe: str | Recipe) -> float:
+    """Mean ICC between the action units of photos and those of their mirror images, sides swapped."""
+    straight = fit_all(crops, models, recipe)
+    turned = fit_all(np.ascontiguousarray(crops[..., ::-1]), models, recipe)
+    return float(np.nanmean(metrics.icc_columns(straight.au, turned.au[:, models.profile.mirror()])))
+
+
+def seconds_per_face(models: fitting.Models, recipe: str | Recipe, crops: F32, *, batch: int = 8, rounds: int = 3) -> float:
+    """Median wall time of a fit over the faces of a batch."""
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        fitting.fit(crops[:batch], models, recipe)
+        times.append((time.perf_counter() - started) / batch)
+    return float(np.median(times))
+
+
+def generator_error(models: fitting.Models, shard: dict[str, NDArray[Any]]) -> dict[str, float]:
+    """M on unseen parameters: mean absolute error, and F1 of E's parsing of M(y) against true labels."""
+    from faceunits.training.generator import parameters
+
+    y = torch.from_numpy(parameters(shard)).to(models.device)
+    with torch.no_grad():
+        images = torch.cat([models.networks.generator(y[i : i + 50]) for i in range(0, len(y), 50)])
+        scores = [models.networks.parser.scores(models.networks.parser(images[i : i + 50]).logits).argmax(1) for i in range(0, len(y), 50)]
+    label = torch.cat(scores).cpu().numpy().astype(np.uint8)
+    error = float(np.abs(images.cpu().numpy() - crops_of(shard["image"])).mean())
+    groups = metrics.f1_classes(label, shard["label"], metrics.FACE_GROUPS | {"hair": (10,), "inner mouth": (8,)})
+    return {"mean absolute error": error, "mean F1": float(np.mean([groups[k] for k in metrics.FACE_GROUPS]))} | groups
+
+
+def parser_f1(models: fitting.Models, crops: F32, labels: NDArray[np.uint8]) -> dict[str, float]:
+    """E on labelled crops: F1 per group and their mean; codes above ten are not scored as classes."""
+    net = models.networks.parser
+    out = []
+    with torch.no_grad():
+        for i in range(0, len(crops), 16):
+            seen = net(torch.from_numpy(crops[i : i + 16]).to(models.device))
+            out.append(net.scores(seen.logits).argmax(1).cpu().numpy().astype(np.uint8))
+    # drawn maps leave out hair, and count a fringe over the forehead as skin
+    f1 = metrics.f1_classes(np.concatenate(out), labels, metrics.FACE_GROUPS)
+    return {"mean": float(np.mean(list(f1.values())))} | f1
+
+
+def london(faces: str | Path, size: int, *, which: str = "kept_out", detector: Any = None) -> Pairs:
+    """London pairs as crops, found and aligned by the package's own detector.
+
+    Args:
+        faces: folder with `london`.
+        size: of the crops.
+        which: `kept_out`, or `all`.
+        detector: of `alignment.detect.load`; loaded when None.
+
+    Raises:
+        InputError: a face was not found, which would silently change the figures.
+    """
+    from faceunits.alignment import detect, warp
+    from faceunits.io import image as images
+    from faceunits.training import people
+
+    root = Path(faces) / "london"
+    labels = pd.read_csv(root / "contrast_labels.csv", comment="#", dtype={"id": str}).set_index("id")
+    ids = [i for i in labels.index if which == "all" or people.is_kept_out("london", i)]
+    finder = detector or detect.load()
+    stacks: dict[str, list[F32]] = {"neutral": [], "smiling": []}
+    for kind, stack in stacks.items():
+        for name in ids:
+            picture = images.read(root / kind / f"{name}.jpg")
+            found = finder(picture)
+            if not found:
+                raise InputError(f"expected a face in {kind}/{name}.jpg; found none")
+            matrix = warp.similarity(found[0].points[None], size)[0]
+            stack.append(warp.crop(picture, matrix, size))
+    return Pairs(ids, np.stack(stacks["neutral"]), np.stack(stacks["smiling"]), labels.loc[ids].reset_index())

@@ -1,0 +1,122 @@
+"""The frozen networks of a fit, read from weights files, and what is measured on them once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from faceunits import aus, weights
+from faceunits.errors import WeightsError
+from faceunits.fitting import loss
+from faceunits.fitting.optimise import Networks, base_face, step_sizes
+from faceunits.fitting.prior import Subspace, whole
+from faceunits.networks.generator import Generator, GeneratorConfig, Sketch
+from faceunits.networks.parser import Parser, ParserConfig
+
+
+@dataclass(frozen=True)
+class Models:
+    """`networks` for the descent; `crop_size` in pixels; `names` of the action-unit parameters."""
+
+    networks: Networks
+    crop_size: int
+    profile: aus.Profile
+    device: torch.device
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.profile.names
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` is the accelerator if there is one."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_parser(source: str | Path = "parser") -> tuple[Parser, dict[str, Any]]:
+    """E in evaluation mode and its configuration."""
+    state, about = weights.load(source)
+    net = Parser(ParserConfig(**{k: _tuple(about[k]) for k in ParserConfig.__dataclass_fields__}))
+    weights.fill(net, state, source=source)
+    return net.eval().requires_grad_(False), about
+
+
+def load_generator(source: str | Path = "generator") -> tuple[Generator, Sketch, dict[str, Any]]:
+    """M and its sketch in evaluation mode, and their configuration."""
+    state, about = weights.load(source)
+    config = GeneratorConfig(**{k: _tuple(about[k]) for k in GeneratorConfig.__dataclass_fields__})
+    pair = nn.ModuleDict({"generator": Generator(config), "sketch": Sketch(config.parameters)})
+    weights.fill(pair, state, source=source)
+    pair.eval().requires_grad_(False)
+    generator, sketch = pair["generator"], pair["sketch"]
+    assert isinstance(generator, Generator) and isinstance(sketch, Sketch)
+    return generator, sketch, about
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def load(
+    parser: str | Path | None = None,
+    generator: str | Path | None = None,
+    fitting: str | Path | None = None,
+    device: str = "auto",
+) -> Models:
+    """The networks that ship with the package, or others.
+
+    Args:
+        parser: weights of E; the shipped ones when None.
+        generator: weights of M; the shipped ones when None.
+        fitting: step sizes, reading errors and identity subspace of that pair; the shipped ones when
+            all three are None, measured anew (without errors and subspace) when only this one is.
+        device: `auto`, `cpu`, `cuda`, ...
+
+    Raises:
+        WeightsError: files that are missing, damaged, or do not belong together.
+    """
+    place = device_of(device)
+    e, about_e = load_parser(parser or "parser")
+    m, sketch, about_m = load_generator(generator or "generator")
+    if about_e["profile"] != about_m["profile"] or e.config.size != m.config.size:
+        raise WeightsError(
+            f"expected E and M of one profile and size; got {about_e['profile']} at {e.config.size} px and "
+            f"{about_m['profile']} at {m.config.size} px; train them together"
+        )
+    profile = aus.profile(str(about_m["profile"]))
+    if fitting is None and parser is None and generator is None:
+        fitting = "fitting"
+    measured = weights.load(fitting)[0] if fitting is not None else measure(m, e, len(profile))
+    networks = assemble(m.to(place), sketch.to(place), e.to(place), len(profile), measured)
+    return Models(networks, m.config.size, profile, place)
+
+
+def assemble(
+    generator: Generator, sketch: Sketch, parser: Parser, n_au: int, measured: dict[str, Tensor]
+) -> Networks:
+    """Networks of a fit from the modules and the tensors of `measure`."""
+    place = next(generator.parameters()).device
+    t = {k: v.to(place) for k, v in measured.items()}
+    subspace = Subspace(t["subspace.mean"], t["subspace.basis"], t["subspace.low"], t["subspace.high"])
+    beta = tuple(float(b) for b in t["beta"])
+    return Networks(generator, sketch, parser, n_au, beta, t["rates"], t["spread"], subspace)
+
+
+def measure(generator: Generator, parser: Parser, n_au: int) -> dict[str, Tensor]:
+    """beta (eq. 5) and step sizes (section 3.4) of a pair; no reading errors, no subspace."""
+    with torch.no_grad():
+        beta = loss.scales(parser(generator(base_face(generator, n_au, 1))))
+    space = whole(generator.config.parameters - 2 - n_au)
+    return {
+        "beta": torch.tensor(beta),
+        "rates": step_sizes(generator, parser, n_au),
+        "spread": torch.full((2 + n_au,), 0.15),
+        "subspace.mean": space.mean, "subspace.basis": space.basis,
+        "subspace.low": space.low, "subspace.high": space.high,
+    }  # fmt: skip

@@ -1,0 +1,208 @@
+"""Gradient descent on the parameters of a photo's face (GE-Net, eqs. 6 and 7).
+
+    y <- clip(y - lr * dL/dy, 0, 1)
+
+`paper` is the paper's setting: plain steps, for pose and action units the inverse of how much of the
+parsing each of them changes. `default` adds what helped (docs/log.md): E's landmarks against M's
+sketch, E's own reading as a belief with known errors, rest as the likelier state, Adam.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from faceunits.errors import ConfigError
+from faceunits.fitting import loss
+from faceunits.fitting.loss import Target
+from faceunits.fitting.prior import Subspace
+from faceunits.networks.generator import Generator, Sketch
+from faceunits.networks.parser import Parser
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a fit; a weight of 0 leaves its term out."""
+
+    iterations: int = 30
+    """Steps; about 30 are enough (GE-Net, section 3.4)."""
+    optimiser: str = "adam"
+    """`adam`, or `descent` (eq. 7)."""
+    rate: float = 0.05
+    """Adam's first step size, in units of the parameters; falls to a tenth."""
+    identity_rate: float = 8.0
+    """Step size of the identity under `descent` (GE-Net, section 3.4)."""
+    largest_step: float = 0.1
+    """Bound of one parameter's change in one step of `descent`."""
+    attention: bool = True
+    """Mask the features by facial regions (eq. 5); without it this is GENet-O."""
+    subspace: bool = True
+    """Keep the identity in the subspace of neutral faces (eqs. 8-10)."""
+    features: float = 1.0
+    """Weight of eq. 6."""
+    landmarks: float = 0.0
+    """Weight of the squared landmark differences, in (1 % of the crop side)^2."""
+    readings: float = 0.0
+    """Weight of E's reading of the photo: squared differences over their known variances."""
+    rest: float = 0.0
+    """Weight of the sum of action units: most muscles rest."""
+    mirror: bool = False
+    """Read the photo and its mirror image, so that both sides are judged alike."""
+    start_at_reading: bool = False
+    """Start from E's reading instead of the base face."""
+
+
+PAPER = Recipe(optimiser="descent")
+DEFAULT = Recipe(landmarks=0.3, readings=1.0, features=1.0, mirror=True, start_at_reading=True, iterations=30)
+RECIPES = {"default": DEFAULT, "paper": PAPER}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The frozen networks of a fit and what was measured on them once.
+
+    `rates` `(2 + A,)` step sizes of pose and action units under `descent`; `beta` weights of the
+    maps; `spread` `(2 + A,)` standard deviations of E's readings on unseen renders.
+    """
+
+    generator: Generator
+    sketch: Sketch
+    parser: Parser
+    n_au: int
+    beta: tuple[float, ...]
+    rates: Tensor
+    spread: Tensor
+    subspace: Subspace
+
+
+def recipe(name: str) -> Recipe:
+    """A recipe by name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"expected the recipe {' or '.join(RECIPES)}; got {name!r}")
+    return RECIPES[name]
+
+
+def base_face(generator: Generator, n_au: int, count: int) -> Tensor:
+    """`(count, P)` the base face: frontal, action units 0, mean identity."""
+    place = next(generator.parameters()).device
+    y = torch.full((count, generator.config.parameters), 0.5, device=place)
+    y[:, 2 : 2 + n_au] = 0
+    return y
+
+
+def step_sizes(generator: Generator, parser: Parser, n_au: int, *, least: float = 1e-3) -> Tensor:
+    """`(2 + A,)` lr_k = 1 / r_k, r_k the share of the parsing that changes when parameter k of the
+    base face goes to its maximum (GE-Net, section 3.4); r_k is bounded below by `least`."""
+    each = base_face(generator, n_au, 2 + n_au + 1)
+    for k in range(2 + n_au):
+        each[k + 1, k] = 1
+    with torch.no_grad():
+        label = parser.scores(parser(generator(each)).logits).argmax(1)
+    changed = (label[1:] != label[:1]).flatten(1).float().mean(1)
+    return 1 / changed.clamp_min(least)
+
+
+def observe(networks: Networks, crops: Tensor, recipe: Recipe, au_mirror: Tensor, point_mirror: Tensor) -> Target:
+    """E's view of the photos `(B, 3, S, S)`, with that of their mirror images if the recipe says so."""
+    with torch.no_grad():
+        seen = networks.parser(crops)
+        maps = loss.masked(seen, networks.beta, attention=recipe.attention)
+        probability = seen.logits.float().softmax(1)
+        points, readings = seen.points.float(), seen.readings.float()
+        if recipe.mirror:
+            other = networks.parser(crops.flip(-1))
+            flipped = other.points.float()[:, point_mirror]
+            flipped = torch.stack([crops.shape[-1] - 1 - flipped[..., 0], flipped[..., 1]], -1)
+            points = (points + flipped) / 2
+            turned = other.readings.float().clone()
+            n_au = networks.n_au
+            turned[:, :n_au] = turned[:, :n_au][:, au_mirror]
+            turned[:, n_au + 2] *= -1
+            # identity modes are not all symmetric, so only the photo's own reading is used for them
+            turned[:, n_au + 3 :] = readings[:, n_au + 3 :]
+            readings = (readings + turned) / 2
+    return Target(maps, probability, points, readings)
+
+
+def start(networks: Networks, target: Target, recipe: Recipe) -> Tensor:
+    """`(B, P)` where the descent begins."""
+    y = base_face(networks.generator, networks.n_au, len(target.readings))
+    if recipe.start_at_reading:
+        n = networks.n_au
+        read = target.readings
+        y[:, 0] = 0.5 + read[:, n + 1] / 2
+        y[:, 1] = 0.5 + read[:, n + 2] / 2
+        y[:, 2 : 2 + n] = read[:, :n]
+        y[:, 2 + n :] = 0.5 + read[:, n + 3 :]
+    return y.clamp(0, 1)
+
+
+def objective(networks: Networks, y: Tensor, target: Target, recipe: Recipe) -> Tensor:
+    """`(B,)` the loss of each face; never mixes faces, so a batch equals its members."""
+    total = torch.zeros(len(y), device=y.device)
+    n = networks.n_au
+    if recipe.features:
+        seen = networks.parser(networks.generator(y))
+        maps = loss.masked(seen, networks.beta, attention=recipe.attention)
+        total = total + recipe.features * loss.feature_loss(maps, target.maps)
+    if recipe.landmarks:
+        points, _ = networks.sketch(y)
+        size = networks.generator.config.size
+        gap = 100 * (points - (target.points + 0.5) / size)
+        # a covered landmark may be anywhere, so far errors count linearly
+        total = total + recipe.landmarks * torch.nn.functional.smooth_l1_loss(
+            gap, torch.zeros_like(gap), beta=2.0, reduction="none"
+        ).mean((1, 2))
+    if recipe.readings:
+        read = torch.cat([0.5 + target.readings[:, n + 1 : n + 3] / 2, target.readings[:, :n]], 1)
+        wrong = ((y[:, : 2 + n] - read) / networks.spread).square().mean(1)
+        identity = (y[:, 2 + n :] - 0.5 - target.readings[:, n + 3 :]).square().mean(1) / 0.15**2
+        total = total + recipe.readings * (wrong + identity)
+    if recipe.rest:
+        total = total + recipe.rest * y[:, 2 : 2 + n].clamp_min(0).sum(1)
+    return total
+
+
+def descend(networks: Networks, target: Target, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Fitted parameters `(B, P)` and the loss `(T, B)` before every step.
+
+    Clipping happens after the step and outside the gradient, so a unit at 0 that should rise does.
+    """
+    y = start(networks, target, recipe)
+    n = 2 + networks.n_au
+    space = networks.subspace if recipe.subspace else None
+    face = y[:, :n].clone().requires_grad_(True)
+    code = (y[:, n:] if space is None else space.encode(y[:, n:])).clamp(0, 1).clone().requires_grad_(True)
+    moments = [(torch.zeros_like(v), torch.zeros_like(v)) for v in (face, code)]
+    trace = []
+    for step in range(recipe.iterations):
+        identity = code if space is None else space.decode(code)
+        value = objective(networks, torch.cat([face, identity], 1), target, recipe)
+        trace.append(value.detach())
+        gradients = torch.autograd.grad(value.sum(), (face, code))
+        with torch.no_grad():
+            if recipe.optimiser == "descent":
+                sizes = (networks.rates, recipe.identity_rate)
+                for v, g, size in zip((face, code), gradients, sizes, strict=True):
+                    v -= (size * g).clamp(-recipe.largest_step, recipe.largest_step)
+            elif recipe.optimiser == "adam":
+                rate = recipe.rate * (1 - 0.9 * step / recipe.iterations)
+                for v, g, (first, second) in zip((face, code), gradients, moments, strict=True):
+                    first.mul_(0.8).add_(0.2 * g)
+                    second.mul_(0.95).add_(0.05 * g * g)
+                    unbiased = first / (1 - 0.8 ** (step + 1))
+                    scale = (second / (1 - 0.95 ** (step + 1))).sqrt() + 1e-8
+                    v -= rate * unbiased / scale
+            else:
+                raise ConfigError(f"expected the optimiser adam or descent; got {recipe.optimiser!r}")
+            face.clamp_(0, 1)
+            code.clamp_(0, 1)
+    with torch.no_grad():
+        identity = code if space is None else space.decode(code)
+        return torch.cat([face, identity.clamp(0, 1)], 1).detach(), torch.stack(trace)

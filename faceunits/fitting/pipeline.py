@@ -1,0 +1,131 @@
+"""Arrays in, arrays out: fit crops, draw parameters, transfer an expression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from faceunits.errors import ParameterError
+from faceunits.fitting import loss, optimise
+from faceunits.fitting.models import Models
+from faceunits.fitting.optimise import Recipe
+from faceunits.rig.shape import POSE_RANGE_DEG
+from faceunits.types import FitResult
+
+F32 = NDArray[np.float32]
+
+LANDMARK_MIRROR = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46,
+     39, 38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+)  # fmt: skip
+"""iBUG point after a horizontal flip."""
+
+
+def fit(crops: F32, models: Models, recipe: str | Recipe = "default") -> FitResult:
+    """Parameters of aligned faces by gradient descent (GE-Net, section 3.4).
+
+    Args:
+        crops: `(B, 3, S, S)` float32 RGB in [0, 1], aligned to `alignment.warp.TEMPLATE`.
+        models: of `load`.
+        recipe: `default`, `paper`, or settings of your own.
+
+    Raises:
+        ParameterError: crops of another size.
+    """
+    size = models.crop_size
+    if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
+        raise ParameterError(f"expected crops (B, 3, {size}, {size}); got {crops.shape}; use alignment.warp.crop")
+    settings = optimise.recipe(recipe) if isinstance(recipe, str) else recipe
+    networks, place = models.networks, models.device
+    photo = torch.from_numpy(np.ascontiguousarray(crops, np.float32)).to(place)
+    target = optimise.observe(
+        networks, photo, settings, torch.from_numpy(models.profile.mirror()).to(place),
+        torch.from_numpy(LANDMARK_MIRROR).to(place),
+    )  # fmt: skip
+    y, trace = optimise.descend(networks, target, settings)
+    return _result(models, settings, y, trace, target)
+
+
+def _result(models: Models, recipe: Recipe, y: Tensor, trace: Tensor, target: loss.Target) -> FitResult:
+    networks, n = models.networks, models.networks.n_au
+    with torch.no_grad():
+        image = networks.generator(y)
+        seen = networks.parser(image)
+        _, gap = networks.sketch(y)
+        maps = loss.masked(seen, networks.beta, attention=recipe.attention)
+        rest = loss.residual(maps, target.maps)[:, None]
+        rest = torch.nn.functional.interpolate(rest, size=image.shape[-2:], mode="bilinear")[:, 0]
+        fitted = networks.parser.scores(seen.logits).argmax(1)
+        photo = networks.parser.scores(target.probability.clamp_min(1e-6).log()).argmax(1)
+
+    def array(t: Tensor) -> F32:
+        return t.detach().float().cpu().numpy()
+
+    return FitResult(
+        names=models.names, au=array(y[:, 2 : 2 + n]), pose_deg=array((y[:, :2] - 0.5) * 2 * POSE_RANGE_DEG),
+        identity=array(y[:, 2 + n :]), lip_gap=array(gap.clamp(0, 1)), confidence=array(agreement(photo, fitted)),
+        image=array(image), parsing=photo.cpu().numpy().astype(np.uint8),
+        parsing_fitted=fitted.cpu().numpy().astype(np.uint8), residual=array(rest),
+        landmarks=array(target.points), trace=array(trace),
+    )  # fmt: skip
+
+
+def agreement(a: Tensor, b: Tensor) -> Tensor:
+    """`(B,)` in [0, 1]: mean F1 of brows, eyes, nose and lips between two label maps `(B, S, S)`.
+
+    Inner mouth is left out: closed mouths have none.
+    """
+    scores = []
+    for name in (2, 3, 4, 5, 6, 7, 9):
+        x, y = a == name, b == name
+        both = (x & y).flatten(1).sum(1).float()
+        scores.append(2 * both / (x.flatten(1).sum(1) + y.flatten(1).sum(1)).clamp_min(1))
+    return torch.stack(scores).mean(0)
+
+
+def render(
+    models: Models, au: Mapping[str, float], *, pitch_deg: float = 0.0, yaw_deg: float = 0.0,
+    identity_seed: int | None = None,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """`(S, S, 3)` uint8: the face M draws for intensities 0-5 by name.
+
+    Args:
+        models: of `load`.
+        au: such as `{"AU12": 3}`.
+        pitch_deg: + nose down, within +-28.6.
+        yaw_deg: + towards the subject's left, within +-28.6.
+        identity_seed: of a random identity; the mean face when None.
+
+    Raises:
+        ParameterError: an unknown name or a value out of range.
+    """
+    for name, angle in (("pitch", pitch_deg), ("yaw", yaw_deg)):
+        if abs(angle) > POSE_RANGE_DEG:
+            raise ParameterError(f"expected a {name} within {POSE_RANGE_DEG} degrees of 0; got {angle:g}")
+    n = len(models.profile)
+    y = optimise.base_face(models.networks.generator, n, 1).cpu()
+    y[0, :2] = 0.5 + torch.tensor([pitch_deg, yaw_deg]) / (2 * POSE_RANGE_DEG)
+    y[0, 2 : 2 + n] = torch.from_numpy(models.profile.expand(dict(au)))
+    if identity_seed is not None:
+        rng = np.random.default_rng(identity_seed)
+        modes = np.clip(0.5 + 0.8 * rng.normal(0, 1, y.shape[1] - 2 - n) / 5, 0, 1)
+        y[0, 2 + n :] = torch.from_numpy(modes.astype(np.float32))
+    return _draw(models, y)
+
+
+def transfer(a: FitResult, b: FitResult, models: Models) -> NDArray[np.uint8]:
+    """`(S, S, 3)` uint8: the identity of `a` with pose and action units of `b` (first faces)."""
+    pose = 0.5 + b.pose_deg[:1] / (2 * POSE_RANGE_DEG)
+    y = np.concatenate([pose, b.au[:1], a.identity[:1]], 1).astype(np.float32)
+    return _draw(models, torch.from_numpy(y))
+
+
+def _draw(models: Models, y: Tensor) -> NDArray[np.uint8]:
+    with torch.no_grad():
+        image = models.networks.generator(y.to(models.device))[0]
+    picture: NDArray[np.uint8] = (255 * image.permute(1, 2, 0) + 0.5).clamp(0, 255).byte().cpu().numpy()
+    return picture
