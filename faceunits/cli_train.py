@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from faceunits.errors import ConfigError
+
 TRAINERS = {
     "detector": ("faceunits.training.detector", "TrainingConfig"),
     "generator": ("faceunits.training.generator", "GeneratorTraining"),
@@ -55,7 +57,12 @@ def skins(
     out: Annotated[Path, typer.Argument(help="folder for the skins")],
 ) -> None:
     """Take real skins from portraits with landmarks, for synthesize; people kept out go to a file apart."""
-    from faceunits.rig import portrait, shape
+    try:
+        from faceunits.rig import portrait, shape
+    except ImportError as error:
+        raise ConfigError(
+            f"expected {error.name}, which is not installed; pip install 'faceunits[train]'"
+        ) from None
 
     portrait.collect(shape.load(rig), faces, out)
     _say(f"wrote the skins to {out}")

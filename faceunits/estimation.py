@@ -183,9 +183,23 @@ def _detector() -> FaceSource:
 
 @cache
 def models(device: str = "auto") -> Models:
-    """The generator and the parser that come with the package, loaded once per device."""
+    """The generator and the parser that come with the package, loaded once per device.
+
+    Raises:
+        ConfigError: a device that this machine does not have.
+        WeightsError: weights that are missing or damaged.
+    """
+    import torch
+
     from faceunits import fitting
 
+    try:
+        torch.empty(0, device=None if device == "auto" else device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
+        raise ConfigError(
+            f"expected the device auto, cpu or one this machine has; got {device!r}; "
+            f"CUDA is {'available' if torch.cuda.is_available() else 'not available'}"
+        ) from error
     return fitting.load(device=device)
 
 

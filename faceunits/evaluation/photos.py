@@ -23,13 +23,15 @@ U8 = NDArray[np.uint8]
 class Photo:
     """`image` `(H, W, 3)` uint8, `points` `(5, 2)` pixels, and who it is (`set/identifier`).
 
-    `hand_placed`: points by hand rather than automatic ones.
+    `hand_placed`: points by hand rather than automatic ones. `mesh` `(468, 2)`: MediaPipe's automatic
+    landmarks, None where the set has none for this picture.
     """
 
     image: U8
     points: F64
     person: str
     hand_placed: bool
+    mesh: F64 | None = None
 
 
 def five_of_mesh(mesh: NDArray[np.floating]) -> F64:
@@ -100,36 +102,38 @@ def read_photos(data: Path, *, kept: bool = False) -> list[Photo]:
     out, shift = kept_out(data), automatic_shift(data)
     found: list[Photo] = []
 
-    def add(folder: Path, name: str, ids: list[str], points: F64, *, by_hand: bool) -> None:
-        for i, p in zip(ids, points, strict=True):
+    def add(folder: Path, name: str, ids: list[str], points: F64, mesh: F64 | None, by_hand: bool) -> None:
+        for n, i in enumerate(ids):
             person = f"{name}/{i}"
             if (person in out) == kept:
+                own = None if mesh is None else mesh[n, :468]
                 with Image.open(folder / f"{i}.jpg") as picture:
-                    found.append(Photo(np.asarray(picture.convert("RGB")), p, person, by_hand))
+                    found.append(Photo(np.asarray(picture.convert("RGB")), points[n], person, by_hand, own))
+
+    def in_crop(points: F64, box: F64) -> F64:
+        return (points - box[:, None, :2] + 0.5) * (512 / box[:, 2, None, None]) - 0.5
 
     with np.load(data / "london" / "landmarks.npz") as z:
         ids, folder = [str(i) for i in z["ids"]], data / "london"
-        add(folder / "neutral", "london", ids, five_of_template(z["neutral_189"]), by_hand=True)
-        add(folder / "neutral_face", "london", ids, five_of_template(z["neutral_face_189"]), by_hand=True)
-        smile = shift_in_face_frame(five_of_mesh(z["smiling_mediapipe478"]), shift)
-        add(folder / "smiling", "london", ids, smile, by_hand=False)
+        mesh = z["neutral_mediapipe478"][..., :2].astype(np.float64)
+        add(folder / "neutral", "london", ids, five_of_template(z["neutral_189"]), mesh, True)
+        mesh = in_crop(mesh, z["neutral_crop_box"].astype(np.float64))
+        add(folder / "neutral_face", "london", ids, five_of_template(z["neutral_face_189"]), mesh, True)
+        mesh = z["smiling_mediapipe478"][..., :2].astype(np.float64)
+        smile = shift_in_face_frame(five_of_mesh(mesh), shift)
         box = z["smiling_crop_box"].astype(np.float64)
-        scale = 512 / box[:, 2, None, None]
-        add(
-            folder / "smiling_face",
-            "london",
-            ids,
-            (smile - box[:, None, :2] + 0.5) * scale - 0.5,
-            by_hand=False,
-        )
+        add(folder / "smiling", "london", ids, smile, mesh, False)
+        add(folder / "smiling_face", "london", ids, in_crop(smile, box), in_crop(mesh, box), False)
     with np.load(data / "canada" / "landmarks.npz") as z:
         ids, folder = [str(i) for i in z["ids"]], data / "canada"
-        add(folder / "images", "canada", ids, five_of_template(z["images_189"]), by_hand=True)
-        add(folder / "face", "canada", ids, five_of_template(z["face_189"]), by_hand=True)
+        mesh = z["face_mediapipe478"].astype(np.float64)
+        add(folder / "images", "canada", ids, five_of_template(z["images_189"]), None, True)
+        add(folder / "face", "canada", ids, five_of_template(z["face_189"]), mesh, True)
     with np.load(data / "congress" / "landmarks_auto.npz") as z:
         ids = [str(i) for i in z["ids"]]
-        points = shift_in_face_frame(five_of_mesh(z["mediapipe478"]), shift)
-        add(data / "congress" / "images", "congress", ids, points, by_hand=False)
+        mesh = z["mediapipe478"].astype(np.float64)
+        points = shift_in_face_frame(five_of_mesh(mesh), shift)
+        add(data / "congress" / "images", "congress", ids, points, mesh, False)
     return found
 
 

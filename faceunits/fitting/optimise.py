@@ -52,6 +52,8 @@ class Recipe:
     """Read the photo and its mirror image, so that both sides are judged alike."""
     start_at_reading: bool = False
     """Start from E's reading instead of the base face."""
+    at_rest: bool = False
+    """Hold the action units at 0: for the neutral faces that span the identity subspace."""
 
 
 PAPER = Recipe(optimiser="descent")
@@ -201,6 +203,8 @@ def descend(networks: Networks, target: Target, recipe: Recipe) -> tuple[Tensor,
                     v -= rate * unbiased / scale
             else:
                 raise ConfigError(f"expected the optimiser adam or descent; got {recipe.optimiser!r}")
+            if recipe.at_rest:
+                face[:, 2:] = 0
             face.clamp_(0, 1)
             code.clamp_(0, 1)
     with torch.no_grad():

@@ -131,7 +131,7 @@ class Parser(nn.Module):
             x = getattr(self, f"layer{stage}")(x)
             maps.append(x)
         points = None if self.pointer is None else _expectation(self.pointer(x), self.stride)
-        readings = None if self.reader is None else self.reader(x)
+        readings = None if self.reader is None else self.reader(x, points)
         return Features(tuple(maps), self.classifier(x), points, readings)
 
     def scores(self, logits: Tensor) -> Tensor:
@@ -140,19 +140,32 @@ class Parser(nn.Module):
 
 
 class Reader(nn.Module):
-    """A first reading of the parameters from the last map; keeps where things are, so no pooling."""
+    """A first reading of the parameters, from the last map and from where the landmarks are.
+
+    Keeps where things are, so no pooling; the landmarks are given because muscles move them almost
+    linearly.
+    """
 
     def __init__(self, channels: int, config: ParserConfig) -> None:
         super().__init__()
+        self.size = config.size
         self.squeeze = nn.Sequential(
             nn.Conv2d(channels, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
             nn.Conv2d(64, 96, 3, 2, 1, bias=False), nn.BatchNorm2d(96), nn.ReLU(),
             nn.AdaptiveAvgPool2d(8),
         )  # fmt: skip
-        self.dense = nn.Sequential(nn.Linear(96 * 64, 256), nn.ReLU(), nn.Linear(256, config.readings))
+        inputs = 96 * 64 + 2 * config.landmarks
+        self.dense = nn.Sequential(
+            nn.Linear(inputs, 320), nn.ReLU(), nn.Linear(320, 256), nn.ReLU(), nn.Linear(256, config.readings)
+        )
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.dense(self.squeeze(x).flatten(1))
+    def forward(self, x: Tensor, points: Tensor | None) -> Tensor:
+        """`x` `(B, C, h, w)`, `points` `(B, K, 2)` crop pixels."""
+        values = [self.squeeze(x).flatten(1)]
+        if points is not None:
+            # about unit range: 10 % of the crop's side
+            values.append(((points / self.size - 0.5) * 10).flatten(1).to(values[0].dtype))
+        out: Tensor = self.dense(torch.cat(values, 1))
         return out
 
 

@@ -172,6 +172,8 @@ class Composer:
             picture = Image.fromarray(source).resize((size, size), Image.Resampling.BILINEAR, box=box)
             if rng.random() < 0.5:
                 picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            if rng.random() < 0.3:
+                picture = picture.rotate(90 * int(rng.integers(1, 4)))
             image = np.asarray(picture)
             if rng.random() < 0.3:
                 image = np.ascontiguousarray(image[..., rng.permutation(3)])

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from faceunits import weights
 from faceunits.alignment.warp import TEMPLATE_VERSION, face_size, invert, similarity
-from faceunits.evaluation.photos import TRAINING_PICTURES, library_pictures, read_photos
+from faceunits.evaluation.photos import TRAINING_PICTURES, Photo, library_pictures, read_photos
 from faceunits.networks.detector import STRIDES, DetectorConfig, FaceFinder, Landmarker, cells
 from faceunits.training.composites import (
     Composer,
@@ -38,6 +38,7 @@ from faceunits.training.composites import (
     portraits,
     warp_crop,
 )
+from faceunits.training.turning import mean_depth, turn
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -277,27 +278,40 @@ def to_tensor(pictures: U8) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def read_renders(pattern: str) -> list[Portrait]:
+def turned_portraits(data: Path, photos: list[Photo], rng: np.random.Generator) -> list[Portrait]:
+    """Two turned versions of each photo, at half its size: what is turned is not sharp anyway."""
+    depth, out = mean_depth(data), []
+    for photo in photos:
+        if photo.mesh is None:
+            continue
+        small = portrait(photo.image, photo.points).levels[1]
+        half = Photo(small, (photo.points + 0.5) / 2 - 0.5, photo.person, False)
+        mesh = (photo.mesh + 0.5) / 2 - 0.5
+        for side in (-1, 1):
+            seen = turn(half, mesh, depth, side * rng.uniform(12, 52), rng.uniform(-22, 22))
+            out.append(portrait(seen.image, seen.points))
+    return out
+
+
+def read_renders(pattern: str, rng: np.random.Generator, *, most: int = 6000) -> list[Portrait]:
     """Rendered faces as portraits: `image` `(n, H, W, 3)` uint8, `landmarks` `(n, 68, 2)` pixels."""
     from faceunits.rig.shape import five_points
 
     found = []
-    for path in sorted(Path().glob(pattern) if not pattern.startswith("/") else _absolute(pattern)):
-        with np.load(path) as z:
-            for image, marks in zip(z["image"], five_points(z["landmarks"]), strict=True):
-                found.append(portrait(image, marks))
-    return found
-
-
-def _absolute(pattern: str) -> list[Path]:
     path = Path(pattern)
-    return sorted(path.parent.glob(path.name))
+    files = sorted(path.parent.glob(path.name))
+    for file in files:
+        with np.load(file) as z:
+            images, marks = z["image"], five_points(z["landmarks"])
+        for i in rng.permutation(len(images))[: -(-most // len(files))]:
+            found.append(portrait(images[i], marks[i]))
+    return found
 
 
 def _produce(config: TrainingConfig, seed: int, queue: Any) -> None:
     torch.set_num_threads(1)
-    composer = build_composer(config)
     rng = np.random.default_rng([config.seed, seed])
+    composer = build_composer(config, rng)
     parent = os.getppid()
     while os.getppid() == parent:
         batch = make_batch(rng, composer, config.batch, DetectorConfig().crop_size)
@@ -309,15 +323,19 @@ def _produce(config: TrainingConfig, seed: int, queue: Any) -> None:
                 continue
 
 
-def build_composer(config: TrainingConfig) -> Composer:
+def build_composer(config: TrainingConfig, rng: np.random.Generator) -> Composer:
+    """Frontal photos, half as many rendered faces and a bit more turned photos than that (by chance
+    of being drawn), over whatever face-free pictures there are.
+    """
     photos = read_photos(Path(config.data))
-    backgrounds = library_pictures(TRAINING_PICTURES) * 12 + patches(photos)
-    faces = portraits(photos)
+    backgrounds = library_pictures(TRAINING_PICTURES) * 40 + patches(photos)
+    frontal = portraits(photos)
+    faces, total = list(frontal), sum(p.weight for p in frontal)
+    extra = [(turned_portraits(Path(config.data), photos, rng), 0.6)]
     if config.renders:
-        rendered = read_renders(config.renders)
-        if rendered:
-            share = 0.6 * sum(p.weight for p in faces) / len(rendered)
-            faces += [Portrait(p.levels, p.points, share) for p in rendered]
+        extra.append((read_renders(config.renders, rng), 0.5))
+    for some, share in extra:
+        faces += [Portrait(p.levels, p.points, share * total / len(some)) for p in some]
     return Composer(faces, backgrounds, size=config.size)
 
 

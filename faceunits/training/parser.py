@@ -221,8 +221,9 @@ def build(config: ParserTraining) -> Parser:
     names = reading_names(aus.profile(config.profile), config.n_identity)
     net = Parser(ParserConfig(**{**base.__dict__, "landmarks": 68, "readings": len(names)}))
     if config.init:
-        state = torch.load(config.init, weights_only=True)
-        net.load_state_dict(state, strict=False)
+        state, own = torch.load(config.init, weights_only=True), net.state_dict()
+        fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+        net.load_state_dict(fitting, strict=False)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

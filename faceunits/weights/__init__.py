@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from faceunits.errors import WeightsError
 from faceunits.io.files import printable, replacing
@@ -20,8 +21,10 @@ from faceunits.io.files import printable, replacing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+T = TypeVar("T")
+
 NAMES = ("detector", "parser", "generator", "fitting")
-"""Networks of which the package has weights."""
+"""What the package has files of: the three networks, and what `fitting` measured on the last two."""
 
 _FOLDER = Path(__file__).parent
 
@@ -144,6 +147,27 @@ def fill(module: nn.Module, state: dict[str, Tensor], *, source: str | os.PathLi
                 "use a file of the same network and size"
             )
     module.load_state_dict(state)
+
+
+def settings(kind: type[T], config: dict[str, Any], *, source: str | os.PathLike[str]) -> T:
+    """The configuration of a network as its dataclass; what else the header holds is passed over.
+
+    Args:
+        kind: a dataclass of sizes; JSON lists become the tuples that it wants.
+        config: from `load`.
+        source: file or name, for the message.
+
+    Raises:
+        WeightsError: a setting that is missing: the file is of another network.
+    """
+    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    missing = [n for n in names if n not in config]
+    if missing:
+        raise WeightsError(
+            f"expected weights of another network than those in {printable(source)}: their header has no "
+            f"{missing[0]} for {kind.__name__}; use a file of this network"
+        )
+    return kind(**{n: tuple(config[n]) if isinstance(config[n], list) else config[n] for n in names})
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
