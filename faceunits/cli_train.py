@@ -1,4 +1,4 @@
-"""Commands for those who make the weights: synthesize and train; heavy imports inside, as in `cli`."""
+"""Commands for those who make the weights: synthesize, train, evaluate; heavy imports inside, as in `cli`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,17 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="show the settings and s
 train = typer.Typer(no_args_is_help=True, help="Train a network; an interrupted run resumes.")
 
 
+evaluate = typer.Typer(
+    no_args_is_help=True, help="Measure the shipped networks on people kept out of training."
+)
+
+
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this file."""
     app.command()(synthesize)
     app.command()(skins)
     app.add_typer(train, name="train")
+    app.add_typer(evaluate, name="evaluate")
 
 
 def synthesize(
@@ -84,6 +90,40 @@ def train_parser(config: Config = None, words: Words = None, dry_run: DryRun = F
 def train_generator(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
     """The generator M."""
     _train("generator", config, words, dry_run)
+
+
+@evaluate.callback()
+def _group() -> None:
+    """Keeps `detector` a command of its own name while it is the only one."""
+
+
+@evaluate.command("detector")
+def evaluate_detector(
+    faces: Annotated[Path, typer.Argument(help="folder with the photo sets london, canada, congress, ...")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="table (.csv); else to stdout")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="weights by name or path")] = "detector",
+) -> None:
+    """Recall, false alarms, exactness and time of the face detector."""
+    from faceunits.alignment.detect import Detector
+    from faceunits.evaluation.detection import evaluate_detection
+    from faceunits.io import table
+
+    if output:
+        table.check(output)
+    figures = evaluate_detection(faces, detector=Detector(weights))
+    if output:
+        about = table.describe(weights={"detector": _describe(weights)}, options={})
+        _say(f"wrote {output} and {table.write(output, figures, about=about)}")
+    else:
+        sys.stdout.write(table.text(figures))
+
+
+def _describe(name_or_path: str) -> dict[str, str]:
+    from faceunits import weights
+
+    return weights.describe(name_or_path)
 
 
 def _train(network: str, config: Path | None, words: list[str] | None, dry_run: bool) -> None:

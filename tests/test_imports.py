@@ -19,8 +19,7 @@ LAYERS = (
     ("rig", "fitting"),
     ("estimation",),
     ("driving",),
-    ("evaluation",),
-    ("training",),
+    ("evaluation", "training"),
     ("cli_train", "cli", "__init__"),
 )
 """From the bottom up, as drawn in docs/architecture.md; modules of one layer may import each other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,17 @@ def test_fill_insists_on_names_and_shapes(module: nn.Module) -> None:
         weights.fill(module, state | {"more": torch.zeros(1)}, source="x")
     with pytest.raises(WeightsError, match=r"expected 0.bias of shape \(5,\) in x; got \(4,\)"):
         weights.fill(module, state | {"0.bias": torch.zeros(4)}, source="x")
+
+
+def test_settings_become_their_dataclass() -> None:
+    @dataclass(frozen=True)
+    class Sizes:
+        widths: tuple[int, ...]
+        network: str = ""
+
+    assert weights.settings(Sizes, CONFIG | {"more": 1}, source="x") == Sizes((3, 5), "small")
+    with pytest.raises(WeightsError, match="in x: their header has no widths for Sizes"):
+        weights.settings(Sizes, {"network": "small"}, source="x")
 
 
 def test_nothing_is_written_to_a_wrong_place(tmp_path: Path, module: nn.Module) -> None:
