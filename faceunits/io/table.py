@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from faceunits import __version__
 from faceunits.errors import InputError
 from faceunits.io.files import printable, replacing
 
@@ -22,7 +23,7 @@ VERSION = 1
 
 SCALE = "0-5 = 5 x parameter, linear, uncalibrated"
 
-_PACKAGES = ("faceunits", "torch", "numpy", "numba", "pandas", "pillow", "safetensors")
+_PACKAGES = ("torch", "numpy", "numba", "pandas", "pillow", "safetensors")
 
 
 def text(table: pd.DataFrame) -> str:
@@ -107,10 +108,10 @@ def describe(*, weights: Mapping[str, Mapping[str, str]], options: Mapping[str, 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a number."""
-    out = {"python": platform.python_version()}
+    out = {"faceunits": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:
             out[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout that was never installed
+        except PackageNotFoundError:  # some systems install a package without its metadata
             out[name] = "not installed"
     return out
