@@ -22,7 +22,7 @@ from torch import nn
 from faceunits import weights
 from faceunits.alignment.warp import TEMPLATE_VERSION, apply, crop, face_box, invert, similarity
 from faceunits.errors import ConfigError, InputError, WeightsError
-from faceunits.networks.detector import DetectorConfig, FaceFinder, Landmarker
+from faceunits.networks.detector import DetectorConfig, FaceFinder, Landmarker, fuse
 from faceunits.types import Face
 
 F32 = NDArray[np.float32]
@@ -95,7 +95,8 @@ class Detector:
         nets = nn.ModuleDict({"finder": FaceFinder(sizes), "landmarker": Landmarker(sizes)})
         weights.fill(nets, state, source=source)
         self.options, self.device, self.crop_size = options, torch.device(device), sizes.crop_size
-        self._nets = nets.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fuse(nets.eval())
+        self._nets = nets.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, image: U8) -> list[Face]:
         """Faces of a picture, best first.

@@ -103,10 +103,10 @@ def _drape(image: U8, before: F64, after: F64, triangles: I32) -> U8:
         area = bx * cy - by * cx
         if abs(area) < 1e-6:
             continue
-        u0 = max(0, int(math.floor(ax + min(0.0, bx, cx))))
-        u1 = min(width - 1, int(math.ceil(ax + max(0.0, bx, cx))))
-        v0 = max(0, int(math.floor(ay + min(0.0, by, cy))))
-        v1 = min(height - 1, int(math.ceil(ay + max(0.0, by, cy))))
+        u0 = max(0, math.floor(ax + min(0.0, bx, cx)))
+        u1 = min(width - 1, math.ceil(ax + max(0.0, bx, cx)))
+        v0 = max(0, math.floor(ay + min(0.0, by, cy)))
+        v1 = min(height - 1, math.ceil(ay + max(0.0, by, cy)))
         for v in range(v0, v1 + 1):
             for u in range(u0, u1 + 1):
                 p = ((u - ax) * cy - (v - ay) * cx) / area
