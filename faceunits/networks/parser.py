@@ -134,9 +134,11 @@ class Parser(nn.Module):
         readings = None if self.reader is None else self.reader(x, points)
         return Features(tuple(maps), self.classifier(x), points, readings)
 
-    def scores(self, logits: Tensor) -> Tensor:
-        """`(B, 11, S, S)` class scores at full size (bilinear, GE-Net section 3.3)."""
-        return F.interpolate(logits.float(), scale_factor=self.stride, mode="bilinear", align_corners=False)
+    def scores(self, logits: Tensor, *, every: int = 1) -> Tensor:
+        """`(B, 11, S, S)` class scores at full size (bilinear, GE-Net section 3.3), or at every
+        second, ... pixel."""
+        factor = self.stride / every
+        return F.interpolate(logits.float(), scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class Reader(nn.Module):
