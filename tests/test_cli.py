@@ -49,7 +49,9 @@ def test_help_is_fast() -> None:
     assert min(times) < 0.5
 
 
-@pytest.mark.parametrize("name", ["estimate", "render", "transfer", "doctor", "synthesize", "skins", "train", "evaluate"])
+@pytest.mark.parametrize(
+    "name", ["estimate", "render", "transfer", "doctor", "synthesize", "skins", "train", "evaluate"]
+)
 def test_every_command_has_help(command, name: str) -> None:
     code, out, _ = command(name, "--help")
     assert code == 0
