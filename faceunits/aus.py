@@ -24,7 +24,7 @@ MAX_INTENSITY = 5.0
 """Tables report 5 x parameter: FACS A..E as 1..5, linear and uncalibrated."""
 
 JAW_DROP_FULL = 0.35
-"""AU26 at its maximum is this much of the jaw parameter; beyond it AU27 grows (au26 and au27 share a shape)."""
+"""AU26 at its maximum is this much of the jaw parameter; beyond it AU27 grows: they share a shape."""
 
 NAMES = {
     1: "inner brow raiser", 2: "outer brow raiser", 4: "brow lowerer", 5: "upper lid raiser",
@@ -88,13 +88,15 @@ class Profile:
         """`(A,)` parameters in [0, 1] from intensities 0-5 by name; `AU12` sets both of its sides.
 
         Raises:
-            ParameterError: an unknown name, or a value outside 0..5.
+            ParameterError: an unknown name, a side of a movement without sides, or a value outside 0..5.
         """
         out = np.zeros(len(self), np.float32)
         for key, value in values.items():
             name, side = parse(key)
             if not 0 <= value <= MAX_INTENSITY:
                 raise ParameterError(f"expected an intensity of 0 to 5 for {key}; got {value:g}")
+            if side and name in ("AU25", "AU26", "AU27"):
+                raise ParameterError(f"{name} has no sides; got {key!r}, use {name}")
             if name in ("AU25", "AU26", "AU27"):
                 self._expand_opening(out, name, value)
                 continue

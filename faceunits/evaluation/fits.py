@@ -52,14 +52,19 @@ def icc_table(names: tuple[str, ...], truth: F32, predicted: F32) -> pd.DataFram
     with np.errstate(invalid="ignore", divide="ignore"):
         rows = {
             "icc": metrics.icc_columns(truth, predicted),
-            "r": [np.corrcoef(t, p)[0, 1] if np.ptp(p) else 0.0 for t, p in zip(truth.T, predicted.T, strict=True)],
+            "r": [
+                np.corrcoef(t, p)[0, 1] if np.ptp(p) else 0.0
+                for t, p in zip(truth.T, predicted.T, strict=True)
+            ],
             "mae_0_5": 5 * np.abs(truth - predicted).mean(0),
             "active": (truth > 0.1).mean(0),
         }
     return pd.DataFrame(rows, index=list(names))
 
 
-def closed_loop(models: fitting.Models, recipe: str | Recipe, *, count: int = 200, seed: int = 900_000) -> pd.DataFrame:
+def closed_loop(
+    models: fitting.Models, recipe: str | Recipe, *, count: int = 200, seed: int = 900_000
+) -> pd.DataFrame:
     """Parameters recovered from M's own images of natural faces."""
     from faceunits.rig import sample  # numpy only: no rig data are needed
 
@@ -69,7 +74,10 @@ def closed_loop(models: fitting.Models, recipe: str | Recipe, *, count: int = 20
     pose = np.array([[f.pitch_deg, f.yaw_deg] for f in faces], np.float32) / 57.2 + 0.5
     y = np.concatenate([pose, np.stack([f.au for f in faces]), np.stack([f.identity for f in faces])], 1)
     with torch.no_grad():
-        parts = [models.networks.generator(torch.from_numpy(y[i : i + 50]).float().to(models.device)) for i in range(0, count, 50)]
+        parts = [
+            models.networks.generator(torch.from_numpy(y[i : i + 50]).float().to(models.device))
+            for i in range(0, count, 50)
+        ]
     images = torch.cat(parts).float().cpu().numpy()
     result = fit_all(images, models, recipe)
     return icc_table(models.names, np.stack([f.au for f in faces]), result.au)
@@ -109,14 +117,16 @@ def contrast(neutral: pd.DataFrame, smiling: pd.DataFrame, labels: pd.DataFrame)
     out: dict[str, float] = {}
     for au, column in (("AU12", "AU12_r"), ("AU6", "AU06_r"), ("AU25", "AU25_r")):
         sure = labels.get(f"{au}_confidence", pd.Series("high", labels.index)) != "low"
-        yes, no = (labels[au] == 1) & sure, (labels[au] == 0) & sure
-        out[au] = metrics.auc(smiling[column][yes], neutral[column])
+        yes, no = (((labels[au] == value) & sure).to_numpy() for value in (1, 0))
+        smiles, rest = smiling[column].to_numpy(), neutral[column].to_numpy()
+        out[au] = metrics.auc(smiles[yes], rest)
         if au != "AU12":
-            out[f"{au} hard"] = metrics.auc(smiling[column][yes], smiling[column][no])
-    out["Spearman AU12"] = metrics.spearman(smiling["AU12_r"], labels["AU12_intensity"])
-    both = [c for c in neutral if c.startswith("AU") and c[4:] == "_r"]
-    out["neutral mean"] = float(neutral[both].to_numpy().mean())
-    out["share > 1"] = float((neutral[both].to_numpy() > 1).mean())
+            out[f"{au} hard"] = metrics.auc(smiles[yes], smiles[no])
+    strength = labels["AU12_intensity"].to_numpy()
+    out["Spearman AU12"] = metrics.spearman(smiling["AU12_r"].to_numpy(), strength)
+    whole = neutral[[c for c in map(str, neutral) if len(c) == len("AU12_r") and c.startswith("AU")]]
+    out["neutral mean"] = float(whole.to_numpy().mean())
+    out["share > 1"] = float((whole.to_numpy() > 1).mean())
     return out
 
 
@@ -127,7 +137,9 @@ def mirror_icc(crops: F32, models: fitting.Models, recipe: str | Recipe) -> floa
     return float(np.nanmean(metrics.icc_columns(straight.au, turned.au[:, models.profile.mirror()])))
 
 
-def seconds_per_face(models: fitting.Models, recipe: str | Recipe, crops: F32, *, batch: int = 8, rounds: int = 3) -> float:
+def seconds_per_face(
+    models: fitting.Models, recipe: str | Recipe, crops: F32, *, batch: int = 8, rounds: int = 3
+) -> float:
     """Median wall time of a fit over the faces of a batch."""
     times = []
     for _ in range(rounds):
@@ -144,11 +156,19 @@ def generator_error(models: fitting.Models, shard: dict[str, NDArray[Any]]) -> d
     y = torch.from_numpy(parameters(shard)).to(models.device)
     with torch.no_grad():
         images = torch.cat([models.networks.generator(y[i : i + 50]) for i in range(0, len(y), 50)])
-        scores = [models.networks.parser.scores(models.networks.parser(images[i : i + 50]).logits).argmax(1) for i in range(0, len(y), 50)]
+        scores = [
+            models.networks.parser.scores(models.networks.parser(images[i : i + 50]).logits).argmax(1)
+            for i in range(0, len(y), 50)
+        ]
     label = torch.cat(scores).cpu().numpy().astype(np.uint8)
     error = float(np.abs(images.cpu().numpy() - crops_of(shard["image"])).mean())
-    groups = metrics.f1_classes(label, shard["label"], metrics.FACE_GROUPS | {"hair": (10,), "inner mouth": (8,)})
-    return {"mean absolute error": error, "mean F1": float(np.mean([groups[k] for k in metrics.FACE_GROUPS]))} | groups
+    groups = metrics.f1_classes(
+        label, shard["label"], metrics.FACE_GROUPS | {"hair": (10,), "inner mouth": (8,)}
+    )
+    return {
+        "mean absolute error": error,
+        "mean F1": float(np.mean([groups[k] for k in metrics.FACE_GROUPS])),
+    } | groups
 
 
 def parser_f1(models: fitting.Models, crops: F32, labels: NDArray[np.uint8]) -> dict[str, float]:
@@ -171,7 +191,7 @@ def london(faces: str | Path, size: int, *, which: str = "kept_out", detector: A
         faces: folder with `london`.
         size: of the crops.
         which: `kept_out`, or `all`.
-        detector: of `alignment.detect.load`; loaded when None.
+        detector: of `alignment.detect`; the built-in one when None.
 
     Raises:
         InputError: a face was not found, which would silently change the figures.
@@ -183,7 +203,7 @@ def london(faces: str | Path, size: int, *, which: str = "kept_out", detector: A
     root = Path(faces) / "london"
     labels = pd.read_csv(root / "contrast_labels.csv", comment="#", dtype={"id": str}).set_index("id")
     ids = [i for i in labels.index if which == "all" or people.is_kept_out("london", i)]
-    finder = detector or detect.load()
+    finder = detector or detect.Detector()
     stacks: dict[str, list[F32]] = {"neutral": [], "smiling": []}
     for kind, stack in stacks.items():
         for name in ids:

@@ -51,7 +51,8 @@ def ranks(values: NDArray[np.floating]) -> F64:
     values = np.asarray(values, np.float64)
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    return ((2 * last - counts + 1) / 2)[inverse]
+    out: F64 = ((2 * last - counts + 1) / 2)[inverse]
+    return out
 
 
 def spearman(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:

@@ -42,7 +42,7 @@ def device_of(name: str) -> torch.device:
 def load_parser(source: str | Path = "parser") -> tuple[Parser, dict[str, Any]]:
     """E in evaluation mode and its configuration."""
     state, about = weights.load(source)
-    net = Parser(ParserConfig(**{k: _tuple(about[k]) for k in ParserConfig.__dataclass_fields__}))
+    net = Parser(weights.settings(ParserConfig, about, source=source))
     weights.fill(net, state, source=source)
     return net.eval().requires_grad_(False), about
 
@@ -50,17 +50,14 @@ def load_parser(source: str | Path = "parser") -> tuple[Parser, dict[str, Any]]:
 def load_generator(source: str | Path = "generator") -> tuple[Generator, Sketch, dict[str, Any]]:
     """M and its sketch in evaluation mode, and their configuration."""
     state, about = weights.load(source)
-    config = GeneratorConfig(**{k: _tuple(about[k]) for k in GeneratorConfig.__dataclass_fields__})
+    config = weights.settings(GeneratorConfig, about, source=source)
     pair = nn.ModuleDict({"generator": Generator(config), "sketch": Sketch(config.parameters)})
     weights.fill(pair, state, source=source)
     pair.eval().requires_grad_(False)
     generator, sketch = pair["generator"], pair["sketch"]
-    assert isinstance(generator, Generator) and isinstance(sketch, Sketch)
+    assert isinstance(generator, Generator)
+    assert isinstance(sketch, Sketch)
     return generator, sketch, about
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def load(
@@ -109,7 +106,7 @@ def assemble(
 
 
 def measure(generator: Generator, parser: Parser, n_au: int) -> dict[str, Tensor]:
-    """beta (eq. 5) and step sizes (section 3.4) of a pair; no reading errors, no subspace."""
+    """Scales beta (eq. 5) and step sizes (section 3.4) of a pair; no reading errors, no subspace."""
     with torch.no_grad():
         beta = loss.scales(parser(generator(base_face(generator, n_au, 1))))
     space = whole(generator.config.parameters - 2 - n_au)

@@ -110,7 +110,9 @@ def step_sizes(generator: Generator, parser: Parser, n_au: int, *, least: float 
     return 1 / changed.clamp_min(least)
 
 
-def observe(networks: Networks, crops: Tensor, recipe: Recipe, au_mirror: Tensor, point_mirror: Tensor) -> Target:
+def observe(
+    networks: Networks, crops: Tensor, recipe: Recipe, au_mirror: Tensor, point_mirror: Tensor
+) -> Target:
     """E's view of the photos `(B, 3, S, S)`, with that of their mirror images if the recipe says so."""
     with torch.no_grad():
         seen = networks.parser(crops)
@@ -190,7 +192,7 @@ def descend(networks: Networks, target: Target, recipe: Recipe) -> tuple[Tensor,
         gradients = torch.autograd.grad(value.sum(), (face, code))
         with torch.no_grad():
             if recipe.optimiser == "descent":
-                sizes = (networks.rates, recipe.identity_rate)
+                sizes = (networks.rates, torch.tensor(recipe.identity_rate, device=y.device))
                 for v, g, size in zip((face, code), gradients, sizes, strict=True):
                     v -= (size * g).clamp(-recipe.largest_step, recipe.largest_step)
             elif recipe.optimiser == "adam":

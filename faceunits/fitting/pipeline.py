@@ -38,7 +38,9 @@ def fit(crops: F32, models: Models, recipe: str | Recipe = "default") -> FitResu
     """
     size = models.crop_size
     if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
-        raise ParameterError(f"expected crops (B, 3, {size}, {size}); got {crops.shape}; use alignment.warp.crop")
+        raise ParameterError(
+            f"expected crops (B, 3, {size}, {size}); got {crops.shape}; use alignment.warp.crop"
+        )
     settings = optimise.recipe(recipe) if isinstance(recipe, str) else recipe
     networks, place = models.networks, models.device
     photo = torch.from_numpy(np.ascontiguousarray(crops, np.float32)).to(place)
@@ -67,7 +69,8 @@ def _result(models: Models, recipe: Recipe, y: Tensor, trace: Tensor, target: lo
 
     return FitResult(
         names=models.names, au=array(y[:, 2 : 2 + n]), pose_deg=array((y[:, :2] - 0.5) * 2 * POSE_RANGE_DEG),
-        identity=array(y[:, 2 + n :]), lip_gap=array(gap.clamp(0, 1)), confidence=array(agreement(photo, fitted)),
+        identity=array(y[:, 2 + n :]), lip_gap=array(gap.clamp(0, 1)),
+        confidence=array(agreement(photo, fitted)),
         image=array(image), parsing=photo.cpu().numpy().astype(np.uint8),
         parsing_fitted=fitted.cpu().numpy().astype(np.uint8), residual=array(rest),
         landmarks=array(target.points), trace=array(trace),

@@ -85,7 +85,8 @@ def varied(rng: np.random.Generator, skins: list[Skin] | None = None) -> Look:
         beard=float(rng.random() < 0.25) * rng.uniform(0.15, 1),
         brow_density=rng.uniform(0.35, 1), brow_shift=rng.uniform(-0.08, 0.08),
         hair_shift=rng.uniform(-1.1, 0.9), lash=rng.uniform(0.1, 1), noise=rng.uniform(0, 0.2),
-        wrinkle=rng.uniform(0, 1), pupil=rng.uniform(0.03, 0.075), mouth_shade=rng.uniform(0.3, 1), noise_seed=int(rng.integers(1 << 30)),
+        wrinkle=rng.uniform(0, 1), pupil=rng.uniform(0.03, 0.075), mouth_shade=rng.uniform(0.3, 1),
+        noise_seed=int(rng.integers(1 << 30)),
     )  # fmt: skip
     if skins and rng.random() < 0.66:
         person = skins[int(rng.integers(len(skins)))]

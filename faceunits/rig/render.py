@@ -82,7 +82,8 @@ def _places(model: FaceModel) -> dict[str, F32]:
     points, marks = model.neutral, model.neutral[model.landmarks]
 
     def bump(center: F32, width: float) -> F32:
-        return np.exp(-np.sum((points - center) ** 2, 1) / (2 * width**2)).astype(np.float32)
+        out: F32 = np.exp(-np.sum((points - center) ** 2, 1) / (2 * width**2)).astype(np.float32)
+        return out
 
     down = np.array([0, -1, 0], np.float32)
     cheeks = sum(bump((marks[e] + marks[m]) / 2, 1.5) for e, m in ((46, 54), (41, 48)))
@@ -117,7 +118,8 @@ def frame(screen: F32, jitter: F32 | None, size: int) -> F32:
     five = shape.five_points(screen)
     if jitter is not None:
         five = five + jitter
-    return warp.similarity(five[None], size)[0].astype(np.float32)
+    out: F32 = warp.similarity(five[None], size)[0].astype(np.float32)
+    return out
 
 
 def draw(model: FaceModel, static: Static, scene: Scene, size: int, backdrop: F32 | None = None) -> Render:
@@ -147,7 +149,10 @@ def draw(model: FaceModel, static: Static, scene: Scene, size: int, backdrop: F3
     return Render(image, label, flat[model.landmarks].astype(np.float32), matrix)
 
 
-def _shade(model, static, scene, index, bary, rest, points, turned, normal):  # type: ignore[no-untyped-def]
+def _shade(
+    model: FaceModel, static: Static, scene: Scene, index: NDArray[np.int32], bary: F32, rest: F32,
+    points: F32, turned: F32, normal: F32,
+) -> tuple[F32, NDArray[np.uint8]]:  # fmt: skip
     look, light = scene.look, scene.light
     crease = np.zeros(len(points), np.float32)
     if look.wrinkle > 0:
@@ -166,9 +171,10 @@ def _shade(model, static, scene, index, bary, rest, points, turned, normal):  # 
     palette = np.stack([look.skin, look.lip, look.brow, look.hair, look.iris, look.sclera, look.teeth,
                         look.mouth, np.full(3, 0.02)]).astype(np.float32)  # fmt: skip
     lips_z = float(turned[model.landmarks[[51, 57]], 2].mean())
-    scalars = np.array([look.brow_density, look.brow_shift, look.hair_shift, look.lash, look.noise, look.pupil,
-                        light.specular, light.gloss, light.shadow, look.real is not None,
-                        look.real is not None and look.real_eyes, look.beard, lips_z, _mouth_light(look, points[model.landmarks])], np.float32)  # fmt: skip
+    scalars = np.array([look.brow_density, look.brow_shift, look.hair_shift, look.lash, look.noise,
+                        look.pupil, light.specular, light.gloss, light.shadow, look.real is not None,
+                        look.real is not None and look.real_eyes, look.beard, lips_z,
+                        _mouth_light(look, points[model.landmarks])], np.float32)  # fmt: skip
     shadow_map, shadow_frame = _shadow(model, turned, light)
     shift = np.random.default_rng(look.noise_seed).integers(0, len(static.noise), 2)
     noise = np.roll(static.noise, tuple(shift), (0, 1)) if look.noise_seed else static.noise

@@ -63,7 +63,9 @@ def natural(rng: np.random.Generator, profile: Profile, n_identity: int) -> Samp
     pitch = rng.uniform(-25, 25) if wide else rng.normal(0, 7)
     yaw = rng.uniform(-28, 28) if wide else rng.normal(0, 8)
     limit = POSE_RANGE_DEG
-    return Sample(strength, identity, float(np.clip(pitch, -limit, limit)), float(np.clip(yaw, -limit, limit)))
+    return Sample(
+        strength, identity, float(np.clip(pitch, -limit, limit)), float(np.clip(yaw, -limit, limit))
+    )
 
 
 def _raise(rng: np.random.Generator, out: F32, profile: Profile, name: str, value: float) -> None:

@@ -69,10 +69,10 @@ def shade(
 ) -> tuple[F32, NDArray[np.uint8]]:  # fmt: skip
     """`(S, S, 3)` colour and `(S, S)` fine label of every sample of a visibility pass.
 
-    `photo` `(h, w, 3)` uint8 times `gain` `(3,)` is a real skin's colour. `palette` rows: skin, lip, brow, hair, iris, sclera, teeth, mouth. `scalars`: brow density, brow
-    shift, hair shift, lash, noise, pupil, specular, gloss, shadow, real skin (0/1), real eyes (0/1),
-    beard, depth of the lips (z), light inside
-    the mouth. `shadow_frame` `(4, 3)`: right, up, forward of the first lamp and
+    `photo` `(h, w, 3)` uint8 times `gain` `(3,)` is a real skin's colour. `palette` rows: skin, lip,
+    brow, hair, iris, sclera, teeth, mouth, pupil. `scalars`: brow density, brow shift, hair shift,
+    lash, noise, pupil, specular, gloss, shadow, real skin (0/1), real eyes (0/1), beard, depth of the
+    lips (z), light inside the mouth. `shadow_frame` `(4, 3)`: right, up, forward of the first lamp and
     (offset x, offset y, samples per cm) of its `shadow_map`.
     """
     size = index.shape[0]
@@ -139,7 +139,9 @@ def shade(
                     for k in range(3):
                         albedo[k] = palette[0, k] * (u * tint[a, k] + v * tint[b, k] + w * tint[c, k])
                         albedo[k] *= 1 + grain * (0.8 * speck[0] + 0.3 * speck[k])
-                    stubble = beard * (u * tint[a, 3] + v * tint[b, 3] + w * tint[c, 3]) * (0.7 + 0.6 * speck[1])
+                    stubble = (
+                        beard * (u * tint[a, 3] + v * tint[b, 3] + w * tint[c, 3]) * (0.7 + 0.6 * speck[1])
+                    )
                     blend(albedo, palette[3], min(0.92, max(0.0, stubble)))
                     if lips > -0.1:
                         blend(albedo, palette[1], _ramp(lips, 0.06))

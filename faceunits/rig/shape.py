@@ -118,7 +118,8 @@ def _from_pack(pack: dict[str, NDArray[np.generic]], n_identity: int | None) -> 
     mirror = np.where(mirror < 0, np.arange(len(used)), mirror)
 
     def per_vertex(key: str) -> F32:
-        return pack[key][used].astype(np.float32)
+        out: F32 = pack[key][used].astype(np.float32)
+        return out
 
     brow = np.full((len(pack["neutral"]), 2, 2), -9.0, np.float32)
     n_face = len(pack["brow_along"])
@@ -158,7 +159,7 @@ def aperture(vertices: F32, landmarks: I32) -> F32:
     p = vertices[landmarks]
     pairs = (((43, 47), (44, 46)), ((37, 41), (38, 40)))
     gaps = [[np.linalg.norm(p[a] - p[b]) for a, b in eye] for eye in pairs]
-    return np.mean(gaps, axis=1).astype(np.float32)
+    return np.array([np.mean(eye) for eye in gaps], np.float32)
 
 
 def vertices(
@@ -201,7 +202,8 @@ def rotation(pitch_deg: float, yaw_deg: float, roll_deg: float = 0.0) -> F32:
     rx = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
     ry = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
     rz = np.array([[np.cos(r), np.sin(r), 0], [-np.sin(r), np.cos(r), 0], [0, 0, 1]])
-    return (rz @ ry @ rx).astype(np.float32)
+    out: F32 = (rz @ ry @ rx).astype(np.float32)
+    return out
 
 
 PIVOT = np.array([0.0, 0.0, -9.0], np.float32)

@@ -28,7 +28,9 @@ def backdrop(rng: np.random.Generator, size: int, look: Look, patches: U8 | None
         patch = patches[int(rng.integers(len(patches)))]
         picture = Image.fromarray(patch).resize((size, size), Image.Resampling.BILINEAR)
     else:
-        corners = rng.integers(0, 256, (2, 2, 3)) if kind < 0.7 else np.tile(rng.integers(0, 256, 3), (2, 2, 1))
+        corners = (
+            rng.integers(0, 256, (2, 2, 3)) if kind < 0.7 else np.tile(rng.integers(0, 256, 3), (2, 2, 1))
+        )
         picture = Image.fromarray(corners.astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
         pen = ImageDraw.Draw(picture)
         for _ in range(int(rng.integers(0, 7))):
@@ -89,7 +91,8 @@ def cover(rng: np.random.Generator, image: F32, label: U8, landmarks: F32, look:
 def _paint(image: F32, label: U8, layer: Image.Image, name: int) -> tuple[F32, U8]:
     over = np.asarray(layer, np.float32) / 255
     alpha = over[..., 3:]
-    return image * (1 - alpha) + over[..., :3] * alpha, np.where(alpha[..., 0] > 0.5, name, label).astype(np.uint8)
+    hidden = np.where(alpha[..., 0] > 0.5, name, label).astype(np.uint8)
+    return (image * (1 - alpha) + over[..., :3] * alpha).astype(np.float32), hidden
 
 
 def _fringe(rng: np.random.Generator, landmarks: F32, look: Look, size: int) -> Image.Image:
@@ -102,7 +105,9 @@ def _fringe(rng: np.random.Generator, landmarks: F32, look: Look, size: int) -> 
     for _ in range(int(rng.integers(60, 200))):
         x = rng.uniform(left - 4, right + 4)
         end = brows + reach * (1 - 0.6 * np.exp(-((x - part) ** 2) / 200)) + rng.normal(0, 2)
-        pen.line((x + rng.normal(0, 6), -4, x, end), (*_shade(rng, look.hair, 0.4), 255), width=max(1, size // 42))
+        pen.line(
+            (x + rng.normal(0, 6), -4, x, end), (*_shade(rng, look.hair, 0.4), 255), width=max(1, size // 42)
+        )
     return layer.filter(ImageFilter.GaussianBlur(0.5))
 
 
@@ -175,11 +180,15 @@ def degrade(rng: np.random.Generator, image: F32) -> U8:
         picture = picture.filter(ImageFilter.GaussianBlur(abs(rng.normal(0, 0.9)) * size / 128))
     elif kind < 0.5:
         small = max(24, int(size * rng.uniform(0.3, 0.9)))
-        picture = picture.resize((small, small), Image.Resampling.BOX).resize((size, size), Image.Resampling.BICUBIC)
+        picture = picture.resize((small, small), Image.Resampling.BOX).resize(
+            (size, size), Image.Resampling.BICUBIC
+        )
     elif kind < 0.6:
         picture = picture.filter(ImageFilter.UnsharpMask(2, int(rng.uniform(30, 150)), 0))
     if rng.random() < 0.5:
-        noisy = np.asarray(picture, np.float32) + rng.normal(0, abs(rng.normal(0, 7)), (size, size, 1 if rng.random() < 0.5 else 3))
+        noisy = np.asarray(picture, np.float32) + rng.normal(
+            0, abs(rng.normal(0, 7)), (size, size, 1 if rng.random() < 0.5 else 3)
+        )
         picture = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
     if rng.random() < 0.35:
         store = io.BytesIO()

@@ -181,7 +181,9 @@ def write(
             report(made)
     else:
         with ProcessPoolExecutor(workers) as pool:
-            for n in pool.map(_write, [config] * len(missing), [m[0] for m in missing], [str(m[1]) for m in missing]):
+            for n in pool.map(
+                _write, [config] * len(missing), [m[0] for m in missing], [str(m[1]) for m in missing]
+            ):
                 made += n
                 report(made)
     return paths

@@ -57,7 +57,9 @@ def train(config: FittingTraining) -> dict[str, Tensor]:
                  "subspace.low": space.low, "subspace.high": space.high}  # fmt: skip
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    weights.save(out / "fitting.safetensors", measured, {"kind": "fitting", "profile": models.profile.name}, {})
+    weights.save(
+        out / "fitting.safetensors", measured, {"kind": "fitting", "profile": models.profile.name}, {}
+    )
     return measured
 
 

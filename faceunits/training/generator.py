@@ -51,7 +51,9 @@ class GeneratorTraining:
     """Identity parameters of the renders."""
     batch: int = 32
     """Images per step; the paper has 64."""
-    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(lr=2e-3, weight_decay=0.0, beta1=0.7))
+    loop: loop.LoopConfig = field(
+        default_factory=lambda: loop.LoopConfig(lr=2e-3, weight_decay=0.0, beta1=0.7)
+    )
 
 
 class Imitator(nn.Module):
@@ -79,7 +81,9 @@ def read(folder: str, *, testing: bool = False) -> dict[str, NDArray[Any]]:
     paths = [p for p in sorted(Path(folder).glob("plain_*.npz")) if ".part" not in p.name]
     paths = [p for p in paths if (int(p.stem.split("_")[1]) >= FIRST_TEST_SEED) == testing]
     if not paths:
-        raise ConfigError(f"expected shards plain_*.npz in {folder!r}; run `faceunits synthesize --look plain`")
+        raise ConfigError(
+            f"expected shards plain_*.npz in {folder!r}; run `faceunits synthesize --look plain`"
+        )
     shards = []
     for path in paths:
         with np.load(path) as pack:
@@ -100,14 +104,16 @@ def extractor(config: GeneratorTraining) -> Extractor | None:
         return net
     if config.perceptual == "parser":
         state, about = weights.load(config.perceptual_weights)
-        parser = Parser(ParserConfig(**{k: about[k] for k in ParserConfig.__dataclass_fields__}))
+        parser = Parser(weights.settings(ParserConfig, about, source=config.perceptual_weights))
         weights.fill(parser, state, source=config.perceptual_weights)
         parser.eval().requires_grad_(False)
         return lambda image: parser(image).maps
     raise ConfigError(f"expected perceptual vgg, parser or empty; got {config.perceptual!r}")
 
 
-def losses(net: nn.Module, batch: dict[str, Tensor], config: GeneratorTraining, see: Extractor | None) -> loop.Losses:
+def losses(
+    net: nn.Module, batch: dict[str, Tensor], config: GeneratorTraining, see: Extractor | None
+) -> loop.Losses:
     """Appearance (eq. 2), perceptual (eq. 3), and the sketch's squared errors."""
     assert isinstance(net, Imitator)
     drawn = net.generator(batch["y"])
@@ -124,7 +130,12 @@ def losses(net: nn.Module, batch: dict[str, Tensor], config: GeneratorTraining, 
         with torch.no_grad():
             wanted = see(image)
         got = see(drawn)
-        distance = torch.stack([F.mse_loss(a.float(), b.float()) / b.float().square().mean() for a, b in zip(got, wanted, strict=True)])
+        distance = torch.stack(
+            [
+                F.mse_loss(a.float(), b.float()) / b.float().square().mean()
+                for a, b in zip(got, wanted, strict=True)
+            ]
+        )
         terms["perceptual"] = config.perceptual_weight * distance.sum()
     return terms
 
@@ -148,7 +159,9 @@ def train(config: GeneratorTraining) -> Imitator:
 
     torch.manual_seed(config.loop.seed)
     net = Imitator(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    mean = loop.run(net, batches, lambda m, b: losses(m, b, config, see), config.loop, config.out, settings=config)
+    mean = loop.run(
+        net, batches, lambda m, b: losses(m, b, config, see), config.loop, config.out, settings=config
+    )
     assert isinstance(mean, Imitator)
     export(mean, config, Path(config.out) / "generator.safetensors")
     return mean

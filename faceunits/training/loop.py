@@ -76,7 +76,9 @@ def run(
         net.parameters(), config.lr, betas=(config.beta1, 0.999), weight_decay=config.weight_decay
     )
     mean = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True
+        net,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema),  # type: ignore[no-untyped-call]
+        use_buffers=True,
     )
     step, path = 0, folder / "checkpoint.pt"
     if path.exists():
@@ -99,7 +101,7 @@ def run(
             terms = losses(net, batch)
         total = torch.stack([t.float() for t in terms.values()]).sum()
         optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimiser.step()
         mean.update_parameters(net)

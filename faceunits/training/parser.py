@@ -80,14 +80,19 @@ class Crops:
         self.config, self.rng = config, np.random.default_rng([config.loop.seed, seed])
         self.shards: list[dict[str, NDArray[Any]]] = []
         self.used: list[Path] = []
+        self._held: list[Path] = []
         self.photos = dict(np.load(config.photos)) if config.photos else None
         self.mirror = aus.profile(config.profile).mirror()
 
     def _next_shard(self) -> Path:
-        found = sorted(p for d in self.config.renders for p in Path(d).glob("varied_*.npz") if ".part" not in p.name)
+        found = sorted(
+            p for d in self.config.renders for p in Path(d).glob("varied_*.npz") if ".part" not in p.name
+        )
         allowed = [p for p in found if int(p.stem.split("_")[1]) < FIRST_TEST_SEED]
         if not allowed:
-            raise ConfigError(f"expected shards varied_*.npz in {self.config.renders}; run `faceunits synthesize`")
+            raise ConfigError(
+                f"expected shards varied_*.npz in {self.config.renders}; run `faceunits synthesize`"
+            )
         fresh = [p for p in allowed if p not in self.used]
         if not fresh:
             self.used = [p for p in self.used if any(p == q for q in self._held)]
@@ -95,8 +100,6 @@ class Crops:
         choice = fresh[int(self.rng.integers(len(fresh)))]
         self.used.append(choice)
         return choice
-
-    _held: list[Path] = []
 
     def _rotate(self) -> None:
         path = self._next_shard()
@@ -123,7 +126,10 @@ class Crops:
 
     def _batch(self, n_render: int, n_photo: int) -> Batch:
         rng = self.rng
-        rows = [(self.shards[int(rng.integers(len(self.shards)))], int(rng.integers(1000))) for _ in range(n_render)]
+        rows = [
+            (self.shards[int(rng.integers(len(self.shards)))], int(rng.integers(1000)))
+            for _ in range(n_render)
+        ]
         rows = [(s, i % len(s["image"])) for s, i in rows]
         images = [s["image"][i] for s, i in rows]
         labels = [s["label"][i] for s, i in rows]
@@ -137,7 +143,11 @@ class Crops:
             for k in range(n_photo):
                 # rest is rare among the portraits, and the only thing known of their muscles
                 pool = np.flatnonzero(self.photos["neutral"]) if rng.random() < 0.4 else None
-                j = int(rng.choice(pool)) if pool is not None else int(rng.integers(len(self.photos["image"])))
+                j = (
+                    int(rng.choice(pool))
+                    if pool is not None
+                    else int(rng.integers(len(self.photos["image"])))
+                )
                 images.append(_recolour(rng, self.photos["image"][j]))
                 labels.append(self.photos["label"][j])
                 rest[n_render + k] = self.photos["neutral"][j]
@@ -155,7 +165,7 @@ class Crops:
         points[turned] = points[turned][:, LANDMARK_MIRROR]
         points[turned, :, 0] = image.shape[2] - 1 - points[turned, :, 0]
         return {
-            "image": torch.from_numpy(image.transpose(0, 3, 1, 2).copy()).contiguous(memory_format=torch.channels_last),
+            "image": torch.from_numpy(np.ascontiguousarray(image)).permute(0, 3, 1, 2),  # channels last
             "label": torch.from_numpy(label.copy()), "code": torch.from_numpy(code),
             "points": torch.from_numpy(points), "rest": torch.from_numpy(rest),
             "flipped": torch.from_numpy(flip),
@@ -164,9 +174,9 @@ class Crops:
 
 def _recolour(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Exposure, contrast, colour cast, grey, noise, and now and then a low resolution."""
-    x = image.astype(np.float32)
+    x = image.astype(np.float64)
     x = (x - 128) * rng.uniform(0.6, 1.3) + 128 * rng.uniform(0.6, 1.3)
-    x *= rng.uniform(0.9, 1.1, 3).astype(np.float32)
+    x *= rng.uniform(0.9, 1.1, 3)
     if rng.random() < 0.15:
         x = np.repeat(x.mean(2, keepdims=True), 3, 2)
     if rng.random() < 0.25:
@@ -207,11 +217,18 @@ def losses(net: nn.Module, batch: Batch, config: ParserTraining) -> loop.Losses:
     gap = (seen.points[:n].float() - batch["points"]) / size
     inside = ((batch["points"] > 0) & (batch["points"] < size - 1)).all(-1, keepdim=True)
     # robust: a covered landmark may be anywhere
-    terms["points"] = config.landmark_weight * (F.smooth_l1_loss(gap, torch.zeros_like(gap), beta=0.02, reduction="none") * inside).mean() * 10
+    terms["points"] = (
+        config.landmark_weight
+        * (F.smooth_l1_loss(gap, torch.zeros_like(gap), beta=0.02, reduction="none") * inside).mean()
+        * 10
+    )
     read = seen.readings.float()
     wrong = (read[:n] - batch["code"]).square()
     terms["au"] = config.reading_weight * wrong[:, : n_au + 3].mean()
-    terms["identity"] = config.identity_weight * wrong[:, n_au + 3 :].mean()
+    # identity modes are not symmetric: a mirrored face has no known identity
+    straight = ~batch["flipped"][:n]
+    if bool(straight.any()):
+        terms["identity"] = config.identity_weight * wrong[straight][:, n_au + 3 :].mean()
     rest = batch["rest"]
     if bool(rest.any()):
         terms["rest"] = config.rest_weight * read[rest][:, : n_au + 1].square().mean()
@@ -236,8 +253,8 @@ def train(config: ParserTraining) -> Parser:
     random.seed(config.loop.seed)
     net = build(config)
     mean = loop.run(
-        net, lambda step: iter(Crops(config, step)), lambda m, b: losses(m, b, config), config.loop, config.out,
-        settings=config,
+        net, lambda step: iter(Crops(config, step)), lambda m, b: losses(m, b, config), config.loop,
+        config.out, settings=config,
     )  # fmt: skip
     assert isinstance(mean, Parser)
     export(mean, config, Path(config.out) / "parser.safetensors")
@@ -247,6 +264,7 @@ def train(config: ParserTraining) -> Parser:
 def export(net: Parser, config: ParserTraining, path: Path) -> None:
     """Writes E with what a reader of its numbers needs."""
     state = {k: v.detach().contiguous().clone() for k, v in net.state_dict().items()}
-    about = {**net.config.__dict__, "kind": "parser", "profile": config.profile, "n_identity": config.n_identity,
-             "reading_names": list(reading_names(aus.profile(config.profile), config.n_identity))}  # fmt: skip
+    names = list(reading_names(aus.profile(config.profile), config.n_identity))
+    about = {**net.config.__dict__, "kind": "parser", "profile": config.profile,
+             "n_identity": config.n_identity, "reading_names": names}  # fmt: skip
     weights.save(path, state, about, {})

@@ -45,7 +45,10 @@ _REGIONS: tuple[tuple[int, list[int]], ...] = (
     (5, [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246]),
     (4, [263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466]),
     (7, [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191, 78]),
-    (9, [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95, 78]),
+    (
+        9,
+        [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95, 78],
+    ),
     (8, [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191]),
 )
 
@@ -137,7 +140,9 @@ def _read(root: Path, source: str, name: str) -> Iterator[Person]:
     folder, data = root / source, _points(root / source)
     row = data["ids"].tolist().index(name)
     if source == "congress":
-        yield _from_mesh(f"{source}/{name}", _picture(folder / "images" / f"{name}.jpg"), data["mediapipe478"][row])
+        yield _from_mesh(
+            f"{source}/{name}", _picture(folder / "images" / f"{name}.jpg"), data["mediapipe478"][row]
+        )
         return
     where, key = ("neutral_face", "neutral_face_189") if source == "london" else ("face", "face_189")
     image = _picture(folder / where / f"{name}.jpg")
