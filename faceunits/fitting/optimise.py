@@ -113,11 +113,23 @@ def step_sizes(generator: Generator, parser: Parser, n_au: int, *, least: float 
 def observe(
     networks: Networks, crops: Tensor, recipe: Recipe, au_mirror: Tensor, point_mirror: Tensor
 ) -> Target:
-    """E's view of the photos `(B, 3, S, S)`, with that of their mirror images if the recipe says so."""
+    """E's view of the photos `(B, 3, S, S)`, with that of their mirror images if the recipe says so.
+
+    Raises:
+        ConfigError: an E without landmarks and readings, and a recipe that uses them.
+    """
     with torch.no_grad():
         seen = networks.parser(crops)
         maps = loss.masked(seen, networks.beta, attention=recipe.attention)
         probability = seen.logits.float().softmax(1)
+        if seen.points is None or seen.readings is None:
+            if recipe.landmarks or recipe.readings or recipe.start_at_reading:
+                raise ConfigError(
+                    "expected an E with landmarks and readings; use --recipe paper, or another E"
+                )
+            return Target(
+                maps, probability, crops.new_zeros(len(crops), 0, 2), crops.new_zeros(len(crops), 0)
+            )
         points, readings = seen.points.float(), seen.readings.float()
         if recipe.mirror:
             other = networks.parser(crops.flip(-1))
