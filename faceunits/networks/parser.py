@@ -11,6 +11,7 @@ are, and a first reading of the parameters. Fitting can use them; `--recipe pape
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -45,20 +46,28 @@ class ParserConfig:
     """Landmarks of the extra head; 0 leaves the head out."""
     readings: int = 0
     """Numbers the reading head returns; 0 leaves the head out."""
+    dilations: tuple[int, ...] = (1, 1, 1, 1)
+    """Of the 3x3 convolutions of each stage; the paper has none."""
+    place: bool = False
+    """Add a learned map of places to the first stage: crops are aligned, and convolutions are blind
+    to where they are. The paper has none."""
 
 
 RESNET50 = ParserConfig()
-LIGHT = ParserConfig(blocks=(2, 2, 2, 2), planes=(16, 24, 40, 56), stem=24, pool=False, size=128)
+LIGHT = ParserConfig(
+    blocks=(2, 2, 2, 2), planes=(16, 24, 40, 56), stem=24, pool=False, size=128,
+    dilations=(1, 1, 2, 4), place=True,
+)  # fmt: skip
 
 
 class Bottleneck(nn.Module):
     """1x1, 3x3 (with the stride), 1x1, and a shortcut."""
 
-    def __init__(self, inputs: int, planes: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, planes: int, outputs: int, stride: int, dilation: int = 1) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, dilation, dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
@@ -78,10 +87,12 @@ class Bottleneck(nn.Module):
 @dataclass(frozen=True)
 class Features:
     """What E says of a crop: `maps` C1..C4, each `(B, C_i, h, w)`; `logits` `(B, 11, h, w)`;
-    `points` `(B, K, 2)` crop pixels and `readings` `(B, R)`, or None where E has no such head."""
+    `heat` `(B, K, h, w)` landmark scores, `points` `(B, K, 2)` their mean place in crop pixels and
+    `readings` `(B, R)`, or None where E has no such head."""
 
     maps: tuple[Tensor, ...]
     logits: Tensor
+    heat: Tensor | None
     points: Tensor | None
     readings: Tensor | None
 
@@ -100,15 +111,18 @@ class Parser(nn.Module):
         self.conv1 = nn.Conv2d(3, config.stem, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(config.stem)
         channels = config.stem
-        for stage, (count, planes, stride) in enumerate(
-            zip(config.blocks, config.planes, config.strides, strict=True), start=1
-        ):
+        plan = zip(config.blocks, config.planes, config.strides, config.dilations, strict=True)
+        for stage, (count, planes, stride, dilation) in enumerate(plan, start=1):
             layers = []
             for block in range(count):
                 outputs = planes * config.expansion
-                layers.append(Bottleneck(channels, planes, outputs, stride if block == 0 else 1))
+                layers.append(Bottleneck(channels, planes, outputs, stride if block == 0 else 1, dilation))
                 channels = outputs
             setattr(self, f"layer{stage}", nn.Sequential(*layers))
+        self.place: nn.Parameter | None = None
+        if config.place:
+            side = config.size // (self.stride // math.prod(config.strides[1:]))
+            self.place = nn.Parameter(torch.zeros(1, config.planes[0] * config.expansion, side, side))
         self.classifier = nn.Conv2d(channels, config.classes, 1)
         self.pointer = nn.Conv2d(channels, config.landmarks, 1) if config.landmarks else None
         self.reader = Reader(channels, config) if config.readings else None
@@ -129,10 +143,13 @@ class Parser(nn.Module):
         maps = []
         for stage in range(1, len(self.config.blocks) + 1):
             x = getattr(self, f"layer{stage}")(x)
+            if stage == 1 and self.place is not None:
+                x = x + self.place
             maps.append(x)
-        points = None if self.pointer is None else _expectation(self.pointer(x), self.stride)
+        heat = None if self.pointer is None else self.pointer(x)
+        points = None if heat is None else _expectation(heat, self.stride)
         readings = None if self.reader is None else self.reader(x, points)
-        return Features(tuple(maps), self.classifier(x), points, readings)
+        return Features(tuple(maps), self.classifier(x), heat, points, readings)
 
     def scores(self, logits: Tensor, *, every: int = 1) -> Tensor:
         """`(B, 11, S, S)` class scores at full size (bilinear, GE-Net section 3.3), or at every

@@ -53,6 +53,8 @@ class ParserTraining:
     """Share of a batch that is real portraits."""
     landmark_weight: float = 20.0
     """Of the squared landmark error in crop fractions, in units of 1e-3."""
+    heat_weight: float = 0.1
+    """Of the cross-entropy of the landmark maps, which sharpens them long before their mean is right."""
     reading_weight: float = 15.0
     """Of the squared error of action units, pose and lip gap."""
     identity_weight: float = 1.0
@@ -202,6 +204,25 @@ def parsing_loss(scores: Tensor, label: Tensor) -> Tensor:
     return total / (target != IGNORE).sum()
 
 
+def heat_loss(heat: Tensor, points: Tensor, inside: Tensor, stride: int) -> Tensor:
+    """Mean cross-entropy of landmark maps `(B, K, h, w)` against the four cells around each point.
+
+    `points` `(B, K, 2)` crop pixels; `inside` `(B, K, 1)` whether to count it.
+    """
+    h, w = heat.shape[-2:]
+    log_p = heat.float().flatten(2).log_softmax(-1)
+    at = (points - (stride - 1) / 2) / stride
+    x, y = at[..., 0].clamp(0, w - 1.001), at[..., 1].clamp(0, h - 1.001)
+    i, j = y.floor(), x.floor()
+    fy, fx = y - i, x - j
+    total = torch.zeros_like(x)
+    for di, wy in ((0, 1 - fy), (1, fy)):
+        for dj, wx in ((0, 1 - fx), (1, fx)):
+            cell = ((i + di) * w + j + dj).long()
+            total = total - wy * wx * log_p.gather(-1, cell[..., None])[..., 0]
+    return (total * inside[..., 0]).mean()
+
+
 def losses(net: nn.Module, batch: Batch, config: ParserTraining) -> loop.Losses:
     """The weighted terms: parsing, landmarks, action units, identity, rest."""
     assert isinstance(net, Parser)
@@ -229,6 +250,7 @@ def losses(net: nn.Module, batch: Batch, config: ParserTraining) -> loop.Losses:
     straight = ~batch["flipped"][:n]
     if bool(straight.any()):
         terms["identity"] = config.identity_weight * wrong[straight][:, n_au + 3 :].mean()
+    terms["heat"] = config.heat_weight * heat_loss(seen.heat[:n], batch["points"], inside, net.stride)
     rest = batch["rest"]
     if bool(rest.any()):
         terms["rest"] = config.rest_weight * read[rest][:, : n_au + 1].square().mean()
