@@ -3,12 +3,11 @@
 Only people of `kept_out.toml` are shown to it. Each is pasted into a 640 x 480 picture at a known width
 and tilt and then degraded, so that every figure says what it depends on.
 
-    python -m faceunits.evaluation.detection --data faces
+    faceunits evaluate detector faces
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -319,22 +318,3 @@ def _timing(find: FaceSource, photo: Photo, background: U8, rng: np.random.Gener
         "low": float(np.percentile(spent, 2.5)), "high": float(np.percentile(spent, 97.5)),
         "n": len(spent), "bar": 40.0, "met": float(np.median(spent)) <= 40,
     }  # fmt: skip
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure the face detector on people kept out.")
-    parser.add_argument("--data", required=True, help="folder with the photo sets")
-    parser.add_argument("--weights", default="detector", help="weights by name or path")
-    parser.add_argument("--congress-every", type=int, default=3)
-    parser.add_argument("-o", "--out", help="CSV file to write")
-    options = parser.parse_args()
-    table = evaluate_detection(
-        options.data, detector=Detector(options.weights), congress_every=options.congress_every
-    )
-    print(table.to_string(index=False, float_format=lambda v: f"{v:.4g}"))
-    if options.out:
-        table.to_csv(options.out, index=False)
-
-
-if __name__ == "__main__":
-    main()

@@ -171,16 +171,20 @@ def generator_error(models: fitting.Models, shard: dict[str, NDArray[Any]]) -> d
     } | groups
 
 
-def parser_f1(models: fitting.Models, crops: F32, labels: NDArray[np.uint8]) -> dict[str, float]:
-    """E on labelled crops: F1 per group and their mean; codes above ten are not scored as classes."""
-    net = models.networks.parser
-    out = []
+def parse(models: fitting.Models, crops: F32) -> NDArray[np.uint8]:
+    """`(N, S, S)` classes that E sees in crops."""
+    net, out = models.networks.parser, []
     with torch.no_grad():
         for i in range(0, len(crops), 16):
             seen = net(torch.from_numpy(crops[i : i + 16]).to(models.device))
             out.append(net.scores(seen.logits).argmax(1).cpu().numpy().astype(np.uint8))
+    return np.concatenate(out)
+
+
+def parser_f1(models: fitting.Models, crops: F32, labels: NDArray[np.uint8]) -> dict[str, float]:
+    """E on labelled crops: F1 per group and their mean; codes above ten are not scored as classes."""
     # drawn maps leave out hair, and count a fringe over the forehead as skin
-    f1 = metrics.f1_classes(np.concatenate(out), labels, metrics.FACE_GROUPS)
+    f1 = metrics.f1_classes(parse(models, crops), labels, metrics.FACE_GROUPS)
     return {"mean": float(np.mean(list(f1.values())))} | f1
 
 

@@ -79,7 +79,13 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
-        out = F.relu(self.bn2(self.conv2(out)))
+        if self.conv2.dilation[0] > 1:
+            # in bfloat16 the CPU's gradient of dilated weights is not a number (torch 2.13)
+            with torch.autocast(out.device.type, enabled=False):
+                out = self.conv2(out.float())
+        else:
+            out = self.conv2(out)
+        out = F.relu(self.bn2(out))
         out = self.bn3(self.conv3(out))
         return F.relu(out + (x if self.downsample is None else self.downsample(x)))
 

@@ -3,12 +3,11 @@
 One pass serves both: the finder sees the composite, the landmarker sees crops around its faces, around
 nothing, and around the finder's own false alarms, which are the negatives that matter.
 
-    python -m faceunits.training.detector --data faces --out runs/detector --minutes 60
+    faceunits train detector --set data=faces --set out=runs/detector --set minutes=60
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import multiprocessing
@@ -73,6 +72,8 @@ class TrainingConfig:
     """Seed of the composites and the initial weights."""
     workers: int = 1
     """Processes that make composites."""
+    threads: int = 1
+    """Threads of the training process."""
 
 
 @dataclass(frozen=True)
@@ -345,6 +346,7 @@ def train(config: TrainingConfig) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
     torch.manual_seed(config.seed)
+    torch.set_num_threads(config.threads)
     sizes = DetectorConfig()
     nets = nn.ModuleDict({"finder": FaceFinder(sizes), "landmarker": Landmarker(sizes)})
     average = Average(nets, config.ema)
@@ -439,27 +441,3 @@ def _save(
     state = {k: v.half() if v.dtype.is_floating_point else v for k, v in average.state.items()}
     config = {"network": "detector", "template": TEMPLATE_VERSION, **asdict(sizes)}
     weights.save(out / "detector.safetensors", state, config, {"steps": step})
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the face detector.")
-    parser.add_argument("--data", required=True, help="folder with london, canada, congress")
-    parser.add_argument("--out", required=True, help="folder for checkpoints and weights")
-    parser.add_argument("--renders", default="", help="pattern of rendered sets")
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    config = TrainingConfig(
-        options.data,
-        options.out,
-        renders=options.renders,
-        minutes=options.minutes,
-        learning_rate=options.learning_rate,
-    )
-    print(train(config))
-
-
-if __name__ == "__main__":
-    main()

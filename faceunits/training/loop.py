@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from faceunits.errors import ConfigError
+
 Losses = dict[str, Tensor]
 
 
@@ -106,6 +108,11 @@ def run(
         optimiser.step()
         mean.update_parameters(net)
         step += 1
+        if not bool(torch.isfinite(total)):
+            raise ConfigError(
+                f"expected a finite loss; got {({k: float(v) for k, v in terms.items()})} at step {step}; "
+                "lower the learning rate, or turn bf16 off"
+            )
         for name, term in terms.items():
             sums[name] = sums.get(name, 0.0) + float(term.detach())
         if step % config.save_every == 0 or step == config.steps:
