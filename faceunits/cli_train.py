@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from faceunits import cli_evaluate
 from faceunits.errors import ConfigError
 
 TRAINERS = {
@@ -35,6 +36,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(synthesize)
     app.command()(skins)
     app.add_typer(train, name="train")
+    cli_evaluate.add_commands(evaluate)
     app.add_typer(evaluate, name="evaluate")
 
 
@@ -90,11 +92,6 @@ def train_parser(config: Config = None, words: Words = None, dry_run: DryRun = F
 def train_generator(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
     """The generator M."""
     _train("generator", config, words, dry_run)
-
-
-@evaluate.callback()
-def _group() -> None:
-    """Keeps `detector` a command of its own name while it is the only one."""
 
 
 @evaluate.command("detector")

@@ -20,6 +20,7 @@ from faceunits import aus, fitting
 from faceunits.errors import InputError
 from faceunits.evaluation import metrics
 from faceunits.fitting.optimise import Recipe
+from faceunits.io.files import printable
 from faceunits.types import FitResult
 
 F32 = NDArray[np.float32]
@@ -37,9 +38,21 @@ def fit_all(crops: F32, models: fitting.Models, recipe: str | Recipe, *, batch: 
 
 
 def read_shard(path: str | Path, count: int) -> dict[str, NDArray[Any]]:
-    """The first `count` faces of a rendered shard."""
-    with np.load(path) as pack:
-        return {k: pack[k][:count] for k in pack.files}
+    """The first `count` faces of a rendered shard.
+
+    Raises:
+        InputError: no such file, or one that is no shard.
+    """
+    try:
+        with np.load(path) as pack:
+            shard = {k: pack[k][:count] for k in pack.files}
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read the shard {printable(path)} ({error}); name a .npz of synthesize"
+        ) from None
+    if not {"image", "label", "au", "identity", "pose_deg"} <= set(shard):
+        raise InputError(f"expected a shard of synthesize; {printable(path)} is something else; name another")
+    return shard
 
 
 def crops_of(images: NDArray[np.uint8]) -> F32:

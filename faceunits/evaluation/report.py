@@ -25,7 +25,6 @@ from faceunits.evaluation import fits, metrics
 from faceunits.fitting.optimise import Recipe
 from faceunits.io import image as images
 from faceunits.io.files import printable, replacing
-from faceunits.types import FitResult
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -62,7 +61,9 @@ class Figure:
         text = f"{self.step}: {self.name} {_number(self.value)}"
         if self.low is not None:
             text += f" [{_number(self.low)}, {_number(self.high)}]"
-        return text + (f" (bar {self._bar()}, {'met' if self.met else 'missed'})" if self.bar is not None else "")
+        return text + (
+            f" (bar {self._bar()}, {'met' if self.met else 'missed'})" if self.bar is not None else ""
+        )
 
     def _bar(self) -> str:
         return "" if self.bar is None else f"{'<=' if self.falling else '>='} {self.bar:g}"
@@ -118,7 +119,9 @@ class Report:
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"cannot make the folder {printable(place)} ({error.strerror}); choose another") from error
+            raise InputError(
+                f"cannot make the folder {printable(place)} ({error.strerror}); choose another"
+            ) from error
         texts = {".md": self.markdown(), ".json": json.dumps(self.values(), indent=2, allow_nan=False) + "\n"}
         paths = [place / (name + ending) for ending in texts]
         for path, text in zip(paths, texts.values(), strict=True):
@@ -166,10 +169,13 @@ def fit(
     # what can be wrong with the arguments comes out before the long steps
     shards = {"plain": fits.read_shard(plain, count), "varied": fits.read_shard(varied, count)}
     for name, path in (("plain", plain), ("varied", varied)):
-        if shards[name]["image"].shape[1] != models.crop_size or shards[name]["au"].shape[1] != len(models.names):
+        if shards[name]["image"].shape[1] != models.crop_size or shards[name]["au"].shape[1] != len(
+            models.names
+        ):
             raise InputError(
-                f"expected faces of {models.crop_size} px with {len(models.names)} parameters in {printable(path)}; "
-                f"got {shards[name]['image'].shape[1]} px with {shards[name]['au'].shape[1]}; draw others"
+                f"expected faces of {models.crop_size} px with {len(models.names)} parameters in "
+                f"{printable(path)}; got "
+                f"{shards[name]['image'].shape[1]} px with {shards[name]['au'].shape[1]}; draw others"
             )
 
     def add(figures: list[Figure]) -> None:
@@ -201,7 +207,9 @@ def _recovered(
 def _generator(models: fitting.Models, shard: dict[str, NDArray[Any]]) -> list[Figure]:
     """M on unseen parameters."""
     got, n = fits.generator_error(models, shard), len(shard["image"])
-    rest = [Figure("M", f"F1 {k}", v, n) for k, v in got.items() if k not in ("mean absolute error", "mean F1")]
+    rest = [
+        Figure("M", f"F1 {k}", v, n) for k, v in got.items() if k not in ("mean absolute error", "mean F1")
+    ]
     return [
         Figure("M", "mean absolute error", got["mean absolute error"], n, 0.03, True),
         Figure("M", "class agreement of E, mean F1", got["mean F1"], n, 0.85), *rest,
@@ -257,36 +265,44 @@ def _time(models: fitting.Models, recipe: str | Recipe, crops: F32) -> Figure:
 class Fitted:
     """Fits of neutral and smiling photos of the same people, and of their mirror images.
 
-    `straight` and `turned` hold the neutral faces first, then the smiles.
+    `columns` `(2 N, ...)` of the table, `straight` `(2 N, A)` and `turned`, its sides swapped back, hold
+    the neutral faces first, then the smiles; `labels` one row per person.
     """
 
-    pairs: fits.Pairs
-    straight: FitResult
-    turned: FitResult
-    mirror: I64
+    labels: pd.DataFrame
+    columns: pd.DataFrame
+    straight: F32
+    turned: F32
 
     def figures(self, rows: I64) -> dict[str, float]:
         """Figures of the people of `rows`, who may occur more than once."""
-        n = len(self.pairs.ids)
-        columns = fits.columns_of(self.straight)
-        labels = self.pairs.labels.iloc[rows].reset_index(drop=True)
-        out = fits.contrast(columns.iloc[rows], columns.iloc[n + rows], labels)
+        n = len(self.labels)
+        labels = self.labels.iloc[rows].reset_index(drop=True)
+        out = fits.contrast(self.columns.iloc[rows], self.columns.iloc[n + rows], labels)
         photos = np.concatenate([rows, n + rows])
-        icc = metrics.icc_columns(self.straight.au[photos], self.turned.au[photos][:, self.mirror])
+        icc = metrics.icc_columns(self.straight[photos], self.turned[photos])
         return out | {"mirror ICC": float(np.nanmean(icc)) if np.isfinite(icc).any() else float("nan")}
+
+
+def fit_pairs(
+    models: fitting.Models, recipe: str | Recipe, neutral: F32, smiling: F32, labels: pd.DataFrame
+) -> Fitted:
+    """Fits of crops `(N, 3, S, S)` and of their mirror images."""
+    crops = np.concatenate([neutral, smiling])
+    straight = fits.fit_all(crops, models, recipe)
+    turned = fits.fit_all(np.ascontiguousarray(crops[..., ::-1]), models, recipe)
+    return Fitted(labels, fits.columns_of(straight), straight.au, turned.au[:, models.profile.mirror()])
 
 
 def _london(models: fitting.Models, recipe: str | Recipe, pairs: fits.Pairs) -> list[Figure]:
     """The pairs of the people kept out, and of all."""
     from faceunits.training import people
 
-    crops = np.concatenate([pairs.neutral, pairs.smiling])
-    straight = fits.fit_all(crops, models, recipe)
-    turned = fits.fit_all(np.ascontiguousarray(crops[..., ::-1]), models, recipe)
-    fitted = Fitted(pairs, straight, turned, models.profile.mirror())
+    fitted = fit_pairs(models, recipe, pairs.neutral, pairs.smiling, pairs.labels)
     out = np.flatnonzero([people.is_kept_out("london", i) for i in pairs.ids])
+    # the peers were measured on all sixty
     return [
-        *pair_figures("London, people kept out", fitted, out),
+        *(replace(f, peer=None) for f in pair_figures("London, people kept out", fitted, out)),
         *pair_figures("London, all", fitted, np.arange(len(pairs.ids))),
     ]
 
@@ -311,7 +327,12 @@ def pair_figures(step: str, fitted: Fitted, chosen: I64, *, rounds: int = 1000) 
 
 
 def contrast(
-    models: fitting.Models, recipe: str | Recipe, folder: str | Path, *, detector: Any = None, rounds: int = 1000
+    models: fitting.Models,
+    recipe: str | Recipe,
+    folder: str | Path,
+    *,
+    detector: Any = None,
+    rounds: int = 1000,
 ) -> Report:
     """Neutral against smiling photos of the same people: `neutral/NAME.*` and `smiling/NAME.*`.
 
@@ -325,46 +346,55 @@ def contrast(
     root = Path(folder)
     found = {kind: {p.stem: p for p in images.find([root / kind])} for kind in ("neutral", "smiling")}
     names = sorted(found["neutral"].keys() & found["smiling"].keys())
+    labels = _labels(root / "contrast_labels.csv", names)
     finder = detector or detect.Detector()
-    crops: dict[str, tuple[F32, F32]] = {}
-    for name in names:
-        both = [_crop(found[kind][name], models.crop_size, finder) for kind in ("neutral", "smiling")]
-        if both[0] is not None and both[1] is not None:
-            crops[name] = (both[0], both[1])
-    if not crops:
+    pairs = {n: [_crop(found[kind][n], models.crop_size, finder) for kind in found] for n in names}
+    crops = {n: [c for c in both if c is not None] for n, both in pairs.items()}
+    ids = [n for n in names if len(crops[n]) == 2]
+    if not ids:
         raise InputError(
-            f"expected photos of the same names with faces in neutral and smiling of {printable(root)}; found "
-            f"{len(names)} common names and a face in both of none"
+            f"expected photos of the same names, with faces, in neutral and smiling of {printable(root)}; "
+            f"found {len(names)} common names and nobody with a face in both"
         )
-    ids = list(crops)
-    neutral, smiling = (np.stack([crops[i][k] for i in ids]) for k in (0, 1))
-    stack = np.concatenate([neutral, smiling])
-    straight = fits.fit_all(stack, models, recipe)
-    turned = fits.fit_all(np.ascontiguousarray(stack[..., ::-1]), models, recipe)
     page = Report("Neutral against smiling photos")
     page.about |= {"people": len(ids), "without a face in both photos": len(names) - len(ids)}
-    columns, n = fits.columns_of(straight), len(ids)
-    page.tables["columns"] = apart(columns.iloc[:n], columns.iloc[n:])
-    path = root / "contrast_labels.csv"
-    every = pd.DataFrame({"id": ids, "AU12": 1, "AU6": 1, "AU25": 1, "AU12_intensity": np.nan})
-    if path.exists():
-        labels = pd.read_csv(path, comment="#", dtype={"id": str}).set_index("id")
-        unknown = [i for i in ids if i not in labels.index]
-        if unknown:
-            raise InputError(f"expected a row for {unknown[0]} in {printable(path)}; there is none; add it")
-        every = labels.loc[ids].reset_index()
-    else:
-        page.about["labels"] = "none: every smile is taken to show the unit, hence no strengths and no hard cases"
-    fitted = Fitted(fits.Pairs(ids, neutral, smiling, every), straight, turned, models.profile.mirror())
+    if labels is None:
+        page.about["labels"] = "none: every smile is taken to show AU6, AU12 and AU25"
+        labels = pd.DataFrame({"AU12": 1, "AU6": 1, "AU25": 1, "AU12_intensity": 0}, index=names)
+    neutral, smiling = (np.stack([crops[i][k] for i in ids]) for k in (0, 1))
+    fitted = fit_pairs(models, recipe, neutral, smiling, labels.loc[ids].reset_index())
+    n = len(ids)
+    page.tables["columns"] = apart(fitted.columns.iloc[:n], fitted.columns.iloc[n:])
     figures = pair_figures("pairs", fitted, np.arange(n), rounds=rounds)
     # bars and peers hold for the London photos only
     page.figures = [replace(f, bar=None, peer=None) for f in figures if np.isfinite(f.value)]
     return page
 
 
+def _labels(path: Path, names: list[str]) -> pd.DataFrame | None:
+    """Labels by name, if there is such a file."""
+    if not path.exists():
+        return None
+    labels = pd.read_csv(path, comment="#", dtype={"id": str})
+    wanted = {"id", "AU12", "AU6", "AU25", "AU12_intensity"}
+    if not wanted <= set(labels):
+        raise InputError(
+            f"expected the columns {', '.join(sorted(wanted))} in {printable(path)}; got "
+            f"{', '.join(map(str, labels))}"
+        )
+    labels = labels.set_index("id")
+    unknown = [n for n in names if n not in labels.index]
+    if unknown:
+        raise InputError(f"expected a row for {unknown[0]} in {printable(path)}; there is none; add it")
+    return labels
+
+
 def _crop(path: Path, size: int, finder: Any) -> F32 | None:
-    """The crop of a photo's best face."""
-    picture = images.read(path)
+    """The crop of a photo's best face; None without one, or where the file cannot be read."""
+    try:
+        picture = images.read(path)
+    except InputError:
+        return None
     found = finder(picture)
     if not found:
         return None
