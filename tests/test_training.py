@@ -1,0 +1,333 @@
+"""Training: the parsing loss on sets of classes, who is read, which shards are used, and resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import FACES, N_IDENTITY, needs_faces
+from torch import Tensor, nn
+
+from faceunits import aus, weights
+from faceunits.errors import ConfigError, InputError
+from faceunits.fitting import load
+from faceunits.fitting.pipeline import LANDMARK_MIRROR
+from faceunits.rig.shade import HELEN_MIRROR
+from faceunits.training import generator, loop, parser, people
+
+PROFILE = aus.profile()
+SIZE = 32
+
+
+# Losses
+
+
+def test_a_set_of_classes_needs_belief_in_the_set_only():
+    """Two pixels: one of class 3, one of background or hair (code 11); the answer by hand."""
+    scores = torch.randn(1, 11, 1, 2, generator=torch.Generator().manual_seed(0))
+    label = torch.tensor([[[3, 11]]], dtype=torch.uint8)
+    p = scores.softmax(1)[0, :, 0]
+    wanted = -(math.log(p[3, 0]) + math.log(p[0, 1] + p[10, 1])) / 2
+    assert float(parser.parsing_loss(scores, label)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_belief_may_lie_anywhere_within_the_set():
+    for code, allowed in people.SETS.items():
+        label = torch.full((1, 1, 1), code, dtype=torch.uint8)
+        for name in range(11):
+            scores = torch.full((1, 11, 1, 1), -20.0)
+            scores[0, name] = 20
+            value = float(parser.parsing_loss(scores, label))
+            assert (value < 1e-4) == (name in allowed), (code, name)
+
+
+def test_unlabelled_pixels_count_for_nothing():
+    scores = torch.randn(1, 11, 1, 3, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    label = torch.tensor([[[5, 255, 0]]], dtype=torch.uint8)
+    value = parser.parsing_loss(scores, label)
+    value.backward()
+    assert (scores.grad[..., 1] == 0).all()
+    alone = parser.parsing_loss(scores[..., [0, 2]], label[..., [0, 2]])
+    torch.testing.assert_close(value, alone)
+
+
+def test_exact_labels_give_the_usual_cross_entropy():
+    scores = torch.randn(2, 11, 4, 4, generator=torch.Generator().manual_seed(2))
+    label = torch.randint(0, 11, (2, 4, 4), generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(
+        parser.parsing_loss(scores, label.byte()), nn.functional.cross_entropy(scores, label)
+    )
+
+
+def test_readings_have_the_order_that_the_fit_expects():
+    names = parser.reading_names(PROFILE, 3)
+    n = len(PROFILE)
+    assert names[:n] == PROFILE.names
+    assert names[n:] == ("lip_gap", "pitch", "yaw", "id000", "id001", "id002")
+
+
+# Renders
+
+
+def shard(folder: Path, look: str, seed: int, *, count: int = 4) -> Path:
+    """Noise in the form of a rendered shard."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    path = folder / f"{look}_{seed}_00000.npz"
+    np.savez(
+        path, image=rng.integers(0, 255, (count, SIZE, SIZE, 3)).astype(np.uint8),
+        label=rng.integers(0, 11, (count, SIZE, SIZE)).astype(np.uint8),
+        landmarks=rng.uniform(0, SIZE, (count, 68, 2)).astype(np.float32),
+        au=rng.random((count, len(PROFILE)), np.float32),
+        identity=rng.random((count, N_IDENTITY), np.float32),
+        pose_deg=rng.uniform(-20, 20, (count, 2)).astype(np.float32), lip_gap=rng.random(count, np.float32),
+    )  # fmt: skip
+    return path
+
+
+def settings(folder: Path, **values: object) -> parser.ParserTraining:
+    return parser.ParserTraining(
+        renders=(str(folder),), batch=4, n_identity=N_IDENTITY, rotate=1,
+        **values,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_shards_kept_for_testing_train_nothing(tmp_path):
+    shard(tmp_path, "varied", 900_000)
+    shard(tmp_path, "plain", 900_001)
+    with pytest.raises(ConfigError, match="synthesize"):
+        next(iter(parser.Crops(settings(tmp_path), 0)))
+    with pytest.raises(ConfigError, match="synthesize"):
+        generator.read(str(tmp_path))
+    shard(tmp_path, "plain", 7, count=3)
+    assert len(generator.read(str(tmp_path))["y"]) == 3
+    assert len(generator.read(str(tmp_path), testing=True)["y"]) == 4
+    trained_on = shard(tmp_path, "varied", 899_999)
+    crops = parser.Crops(settings(tmp_path), 0)
+    next(iter(crops))
+    assert crops.used == [trained_on]
+
+
+def test_half_written_shards_are_left_alone(tmp_path):
+    (tmp_path / "plain_1_00000.npz.part.npz").write_bytes(b"half")
+    with pytest.raises(ConfigError):
+        generator.read(str(tmp_path))
+
+
+def test_flipped_crops_keep_their_meaning(tmp_path):
+    """Each crop of a batch is one of the shard or its mirror image, and so is all that is said of it."""
+    path = shard(tmp_path, "varied", 3)
+    with np.load(path) as pack:
+        truth = {k: pack[k] for k in pack.files}
+    n, seen = len(PROFILE), set()
+    for _, batch in zip(range(6), iter(parser.Crops(settings(tmp_path), 0)), strict=False):
+        for k in range(len(batch["image"])):
+            image = batch["image"][k].numpy().transpose(1, 2, 0)
+            flip = bool(batch["flipped"][k])
+            straight = image[:, ::-1] if flip else image
+            (i,) = np.flatnonzero((truth["image"] == straight).all((1, 2, 3)))
+            label = batch["label"][k].numpy()
+            code, points = batch["code"][k].numpy(), batch["points"][k].numpy()
+            yaw = truth["pose_deg"][i, 1] / parser.POSE_UNIT_DEG
+            if flip:
+                np.testing.assert_array_equal(HELEN_MIRROR[label[:, ::-1]], truth["label"][i])
+                np.testing.assert_allclose(code[:n][PROFILE.mirror()], truth["au"][i])
+                back = points[LANDMARK_MIRROR] * [-1, 1] + [SIZE - 1, 0]
+                np.testing.assert_allclose(back, truth["landmarks"][i], atol=1e-4)
+            else:
+                np.testing.assert_array_equal(label, truth["label"][i])
+                np.testing.assert_allclose(code[:n], truth["au"][i])
+                np.testing.assert_allclose(points, truth["landmarks"][i])
+            assert code[n] == pytest.approx(truth["lip_gap"][i])
+            assert code[n + 1] == pytest.approx(truth["pose_deg"][i, 0] / parser.POSE_UNIT_DEG, rel=1e-5)
+            assert code[n + 2] == pytest.approx(-yaw if flip else yaw, rel=1e-5)
+            seen.add(flip)
+    assert seen == {True, False}
+
+
+def test_generator_parameters_are_pose_units_identity(tmp_path):
+    with np.load(shard(tmp_path, "plain", 1)) as pack:
+        data = {k: pack[k] for k in pack.files}
+    data["pose_deg"] = np.tile(np.float32([28.6, -28.6]), (4, 1))
+    y = generator.parameters(data)
+    np.testing.assert_allclose(y[:, :2], np.tile([1, 0], (4, 1)), atol=1e-6)
+    np.testing.assert_array_equal(y[:, 2 : 2 + len(PROFILE)], data["au"])
+    np.testing.assert_array_equal(y[:, 2 + len(PROFILE) :], data["identity"])
+
+
+def test_a_short_training_gives_weights_that_load(tmp_path):
+    shard(tmp_path / "data", "plain", 1)
+    config = generator.GeneratorTraining(
+        renders=str(tmp_path / "data"), out=str(tmp_path / "out"), widths=(8, 8, 8), n_identity=N_IDENTITY,
+        batch=2,
+        loop=loop.LoopConfig(steps=3, save_every=2, bf16=False),
+    )  # fmt: skip
+    generator.train(config)
+    _, about = weights.load(tmp_path / "out" / "generator.safetensors")
+    assert about["kind"] == "generator"
+    assert about["parameters"] == 2 + len(PROFILE) + N_IDENTITY
+    with pytest.raises(Exception, match="expected"):  # M alone is not a pair
+        load(
+            parser=tmp_path / "out" / "generator.safetensors",
+            generator=tmp_path / "out" / "generator.safetensors",
+        )
+
+
+# People
+
+
+def test_kept_out_people_are_named():
+    assert people.is_kept_out("london", "042")
+    assert not people.is_kept_out("london", "001")
+    assert people.is_kept_out("canada", "003f")
+    assert people.is_kept_out("congress", "anyone", 0)
+    assert not people.is_kept_out("congress", "anyone", 1)
+    assert people.is_kept_out("interfaces_cc0", "anyone")
+    assert people.is_kept_out("a set of tomorrow", "anyone")  # unknown sets train nothing
+    rules = people.kept_out()
+    assert len(set(rules["london"])) == 24
+    assert len(set(rules["canada"])) == 8
+
+
+def test_a_folder_without_the_sets_is_refused(tmp_path):
+    with pytest.raises(InputError, match="london"):
+        list(people.people(tmp_path))
+
+
+def test_a_crops_label_is_its_nearest_pixel():
+    label = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    same = people.crop_label(label, np.array([[1, 0, 0], [0, 1, 0]], np.float32), 4)
+    np.testing.assert_array_equal(same, label)
+    moved = people.crop_label(label, np.array([[1, 0, 1], [0, 1, 0]], np.float32), 4)
+    np.testing.assert_array_equal(moved[:, 1:], label[:, :-1])
+    assert (moved[:, 0] == people.IGNORE).all()
+
+
+@needs_faces
+def test_people_kept_out_never_train(monkeypatch):
+    def names(source: str, *, keep: bool) -> set[str]:
+        # pictures are not needed to know who is read
+        monkeypatch.setattr(people, "_read", lambda root, source, name: iter([f"{source}/{name}"]))
+        return {n for n in people.people(FACES, keep=keep) if n.startswith(source)}
+
+    rules = people.kept_out()
+    for source in ("london", "canada"):
+        kept, used = names(source, keep=True), names(source, keep=False)
+        assert kept == {f"{source}/{n}" for n in rules[source]}
+        assert not kept & used
+        assert len(used) >= 30
+    kept, used = names("congress", keep=True), names("congress", keep=False)
+    assert not kept & used
+    assert len(kept) == -(-(len(kept) + len(used)) // rules["congress_every"])
+
+
+@needs_faces
+def test_both_lists_of_kept_out_people_agree():
+    """The detector's reader and that of E take the same people."""
+    from faceunits.evaluation import photos
+
+    ids = {"congress": sorted(str(p.stem) for p in (FACES / "congress" / "images").glob("*.jpg"))}
+    for name in ("london", "canada"):
+        with np.load(FACES / name / "landmarks.npz") as pack:
+            ids[name] = sorted(str(i) for i in pack["ids"])
+    mine = {
+        f"{s}/{n}" for s, names in ids.items() for i, n in enumerate(names) if people.is_kept_out(s, n, i)
+    }
+    assert mine == photos.kept_out(FACES)
+
+
+@needs_faces
+def test_a_portrait_has_its_sides_and_its_points():
+    person = next(people.people(FACES, keep=True))
+    assert person.neutral
+    assert person.label.shape == person.image.shape[:2]
+    columns = np.arange(person.label.shape[1])
+    for left, right in ((2, 3), (4, 5)):
+        x = [((person.label == n).sum(0) @ columns) / (person.label == n).sum() for n in (left, right)]
+        assert x[0] > x[1]  # the subject's left is image right
+    x, y = np.rint(person.points).astype(int).T
+    assert person.label[y[0], x[0]] == 5
+    assert person.label[y[1], x[1]] == 4
+
+
+# Loop
+
+
+class Line(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+
+
+def batches(step: int):
+    while True:
+        rng = np.random.default_rng(step)
+        step += 1
+        yield torch.from_numpy(rng.normal(size=(8, 3)).astype(np.float32))
+
+
+def losses(net: nn.Module, x: Tensor) -> loop.Losses:
+    target = x @ torch.tensor([1.0, -2.0, 0.5])
+    return {"fit": (x @ net.weight - target).square().mean()}
+
+
+def config(steps: int, **values: object) -> loop.LoopConfig:
+    plain = {"lr": 0.05, "warmup": 5, "weight_decay": 0.0, "ema": 0.9, "save_every": 10, "bf16": False}
+    return loop.LoopConfig(steps=steps, **(plain | values))  # type: ignore[arg-type]
+
+
+class Interrupt(Exception):
+    pass
+
+
+def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path):
+    whole = loop.run(Line(), batches, losses, config(60), tmp_path / "whole", echo=lambda text: None)
+
+    def breaking(net: nn.Module, x: Tensor) -> loop.Losses:
+        nonlocal count
+        count += 1
+        if count > 34:
+            raise Interrupt
+        return losses(net, x)
+
+    count = 0
+    with pytest.raises(Interrupt):
+        loop.run(Line(), batches, breaking, config(60), tmp_path / "parts", echo=lambda text: None)
+    assert torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["step"] == 30
+    resumed = loop.run(Line(), batches, losses, config(60), tmp_path / "parts", echo=lambda text: None)
+    torch.testing.assert_close(resumed.weight, whole.weight, atol=1e-6, rtol=1e-5)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert steps == [10, 20, 30, 40, 50, 60]
+    assert not list((tmp_path / "parts").glob("*.part"))
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    first = loop.run(Line(), batches, losses, config(20), tmp_path, echo=lambda text: None)
+
+    def never(net: nn.Module, x: Tensor) -> loop.Losses:
+        raise AssertionError("a step too many")
+
+    again = loop.run(Line(), batches, never, config(20), tmp_path, echo=lambda text: None)
+    torch.testing.assert_close(again.weight, first.weight)
+
+
+def test_the_loop_learns_and_writes_what_it_did(tmp_path):
+    net = loop.run(Line(), batches, losses, config(400), tmp_path, settings=config(1), echo=lambda text: None)
+    torch.testing.assert_close(net.weight.detach(), torch.tensor([1.0, -2.0, 0.5]), atol=0.05, rtol=0)
+    told = json.loads((tmp_path / "settings.json").read_text())
+    assert told["loop"]["steps"] == 400
+    assert told["settings"]["steps"] == 1
+
+
+def test_the_rate_rises_then_falls():
+    settings_ = config(100, warmup=10, floor=0.02, lr=1.0)
+    rates = [loop.rate(settings_, s) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10] == pytest.approx(1)
+    assert all(a < b for a, b in zip(rates[:10], rates[1:10], strict=False))
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert loop.rate(settings_, 100) == pytest.approx(0.02)
