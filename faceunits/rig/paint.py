@@ -28,11 +28,12 @@ REGIONS = (
 REACH = 5.0
 """Fields are clipped to ± this, cm."""
 
-BROW_DROP = 0.15
-"""The brows' middle runs this far (cm) below landmarks 17-26, which mark its upper edge."""
+BROW_DROP = np.array([0.15, 0.18, 0.14, 0.11, 0.07])
+"""The brows' middle runs this far (cm) below their five landmarks, inner end first."""
 
 BROW_RADIUS = np.array([
-    [0.0, 0.34], [0.1, 0.355], [0.2, 0.375], [0.35, 0.37], [0.5, 0.35], [0.75, 0.275], [1.0, 0.175],
+    [0.0, 0.33], [0.1, 0.35], [0.2, 0.39], [0.3, 0.42], [0.45, 0.425], [0.6, 0.375], [0.75, 0.3],
+    [1.0, 0.185],
 ])  # fmt: skip
 """Half the height (cm) of a brow at each place along it, 0 = inner end, 1 = tail."""
 
@@ -62,7 +63,7 @@ EAR = np.array([
     [1.112, -0.612], [1.125, -0.624], [1.181, -0.632], [1.6, -0.64],
 ])  # fmt: skip
 
-NAPE = ((-0.684, -0.766), (-0.463, -0.147))
+NAPE = ((-0.7, -0.8), (-0.42, -0.31))
 """Border of hair and neck on the back of the head, a line of (height, depth) in heights of the face
 (landmarks 8 to 27), from the nasion and from the ears (landmarks 0, 16)."""
 
@@ -144,7 +145,7 @@ class _Sheet:
 
         The inner lip landmarks themselves where the lips are closed by polygons.
         """
-        edges = np.concatenate([self.triangles[:, [0, 1]], self.triangles[:, [1, 2]], self.triangles[:, [2, 0]]])
+        edges = np.concatenate([self.triangles[:, [k, (k + 1) % 3]] for k in range(3)])
         kinds, count = np.unique(np.sort(edges, 1), axis=0, return_counts=True)
         follow: dict[int, list[int]] = {}
         for i, j in kinds[count == 1].tolist():
@@ -208,13 +209,19 @@ def _brow(sheet: _Sheet, marks: F64) -> tuple[F64, F64, F64]:
     lifted = sheet.lift(marks)
     length = np.linalg.norm(np.diff(lifted, axis=0), axis=1).sum()
     scale = np.linalg.norm(np.diff(marks, axis=0), axis=1).sum() / length  # uv per cm
-    middle = smooth(marks - [0, BROW_DROP * scale], steps=24)
+    middle = smooth(marks - np.stack([np.zeros(5), BROW_DROP * scale], 1), steps=24)
     share = np.linspace(0, 1, len(middle))
-    at, gap = _nearest(sheet.space, sheet.lift(middle))
+    lifted = sheet.lift(middle)
+    at, gap = _nearest(sheet.space, lifted)
     along = share[at]
     above = sheet.flat[:, 1] > np.interp(sheet.flat[:, 0], *_rising(middle))
     radius = np.interp(along, BROW_RADIUS[:, 0], BROW_RADIUS[:, 1])
-    return along, np.clip(np.where(above, gap, -gap), -REACH, REACH), radius - gap
+    # past the ends a part of the gap points along the brow
+    tangent = np.gradient(lifted, axis=0)
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    ahead = np.sum((sheet.space - lifted[at]) * tangent[at], 1)
+    across = np.sqrt(np.maximum(gap**2 - ahead**2, 0))
+    return along, np.clip(np.where(above, across, -across), -REACH, REACH), radius - gap
 
 
 def _rising(curve: F64) -> tuple[F64, F64]:
@@ -309,16 +316,7 @@ def mirror(points: F64, geometry: Ints, names: tuple[str, ...]) -> Ints:
 
 
 def eyeball(points: F64) -> F64:
-    """`(3,)` centre of the sphere on most of an eyeball's points; the cornea, which bulges, is left out."""
-    keep = np.ones(len(points), bool)
-    center = points.mean(0)
-    for _ in range(8):
-        p = points[keep]
-        system = np.column_stack([2 * p, np.ones(len(p))])
-        center = np.linalg.lstsq(system, (p**2).sum(1), rcond=None)[0][:3]
-        radius = np.linalg.norm(points - center, axis=1)
-        typical = float(np.median(radius))
-        keep = np.abs(radius - typical) < 0.03 * typical
-        if keep.sum() < 4:
-            break
-    return np.asarray(center)
+    """`(3,)` centre of the sphere through the back half of an eyeball: in front the cornea bulges."""
+    back = points[points[:, 2] <= (points[:, 2].min() + points[:, 2].max()) / 2]
+    system = np.column_stack([2 * back, np.ones(len(back))])
+    return np.asarray(np.linalg.lstsq(system, (back**2).sum(1), rcond=None)[0][:3])

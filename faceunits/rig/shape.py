@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from faceunits.aus import Profile
 from faceunits.errors import ParameterError, RigError
+from faceunits.rig import upstream
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -87,7 +88,9 @@ class FaceModel:
 
 
 def load(directory: str | Path, *, n_identity: int | None = None) -> FaceModel:
-    """The face model of a directory: the packed `ict_facekit.npz`.
+    """The face model of a directory: the packed `ict_facekit.npz`, or a folder of OBJ files.
+
+    The packed file comes first when both are there; `upstream` tells what a folder must hold.
 
     Args:
         directory: where the model's file is.
@@ -98,7 +101,11 @@ def load(directory: str | Path, *, n_identity: int | None = None) -> FaceModel:
     """
     path = Path(directory) / "ict_facekit.npz"
     if not path.exists():
-        raise RigError(f"expected ict_facekit.npz in {directory}; name the face model's directory")
+        if any(Path(directory).glob("*.obj")):
+            return _from_pack(upstream.read(directory, n_identity=n_identity), n_identity)
+        raise RigError(
+            f"expected ict_facekit.npz or {upstream.NEUTRAL} in {directory}; name the face model's directory"
+        )
     try:
         with np.load(path) as pack:
             return _from_pack({k: pack[k] for k in pack.files}, n_identity)
