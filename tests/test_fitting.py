@@ -169,7 +169,8 @@ def test_the_base_face_is_frontal_at_rest_and_mean():
 
 def features(logits: Tensor) -> Features:
     torch.manual_seed(0)
-    return Features(tuple(torch.rand(1, c, 2, 2) for c in (2, 3, 4, 5)), logits, None, None)
+    maps = tuple(torch.rand(1, c, 2, 2) for c in (2, 3, 4, 5))
+    return Features(maps, logits, heat=None, points=None, readings=None)
 
 
 def test_without_attention_the_features_are_the_maps():

@@ -58,6 +58,19 @@ def test_the_light_extractor_has_the_same_form():
     assert seen.readings.shape == (2, 7)
 
 
+def test_a_map_of_places_tells_where_a_feature_is():
+    torch.manual_seed(0)
+    config = ParserConfig(**{**LIGHT.__dict__, "size": SIZE, "blocks": (1, 1, 1, 1), "place": True})
+    net = Parser(config).eval().requires_grad_(False)
+    grey = torch.full((1, 3, SIZE, SIZE), 0.5)
+    before = net(grey).logits
+    assert net.place is not None
+    assert net.place.shape[-2:] == before.shape[-2:]
+    assert (net.place == 0).all()  # starts as a network without it
+    net.place[..., : SIZE // 8] = 1.0
+    assert (net(grey).logits - before).abs().max() > 1e-3
+
+
 def test_the_extractor_looks_at_each_face_alone():
     net, image = parser(), torch.from_numpy(crops(3))
     together = net(image)

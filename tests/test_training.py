@@ -323,6 +323,14 @@ def test_the_loop_learns_and_writes_what_it_did(tmp_path):
     assert told["settings"]["steps"] == 1
 
 
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    def broken(net: nn.Module, x: Tensor) -> loop.Losses:
+        return {"fit": losses(net, x)["fit"] * float("nan")}
+
+    with pytest.raises(ConfigError, match="learning rate"):
+        loop.run(Line(), batches, broken, config(10), tmp_path, echo=lambda text: None)
+
+
 def test_the_rate_rises_then_falls():
     settings_ = config(100, warmup=10, floor=0.02, lr=1.0)
     rates = [loop.rate(settings_, s) for s in range(100)]

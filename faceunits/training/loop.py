@@ -110,7 +110,7 @@ def run(
         step += 1
         if not bool(torch.isfinite(total)):
             raise ConfigError(
-                f"expected a finite loss; got {({k: float(v) for k, v in terms.items()})} at step {step}; "
+                f"expected a finite loss; got {({k: float(v.detach()) for k, v in terms.items()})} at step {step}; "
                 "lower the learning rate, or turn bf16 off"
             )
         for name, term in terms.items():
