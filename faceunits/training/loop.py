@@ -111,7 +111,8 @@ def run(
         if not bool(torch.isfinite(total)):
             values = {k: float(v.detach()) for k, v in terms.items()}
             raise ConfigError(
-                f"expected a finite loss; got {values} at step {step}; lower the learning rate, or turn bf16 off"
+                f"expected a finite loss; got {values} at step {step}; "
+                "lower the learning rate, or turn bf16 off"
             )
         for name, term in terms.items():
             sums[name] = sums.get(name, 0.0) + float(term.detach())
