@@ -57,6 +57,24 @@ def natural(rng: np.random.Generator, profile: Profile, n_identity: int) -> Samp
             _raise(rng, strength, profile, str(name), rng.uniform(0.05, 1))
         if rng.random() < 0.08:  # lids are the busiest muscles
             _raise(rng, strength, profile, "AU45", rng.uniform(0.2, 1))
+    return _seen(rng, strength, n_identity)
+
+
+def dense(rng: np.random.Generator, profile: Profile, n_identity: int) -> Sample:
+    """Five to ten units at once: no face that people make, but each teaches many units.
+
+    A network that reads sparse faces sees each unit in one picture of ten and learns slowly; these
+    are for the first part of its training.
+    """
+    strength = np.zeros(len(profile), np.float32)
+    units = sorted({p.name[:4] for p in profile.parameters})
+    for name in rng.choice(units, int(rng.integers(5, 11)), replace=False):
+        _raise(rng, strength, profile, str(name), rng.uniform(0.1, 1))
+    return _seen(rng, strength, n_identity)
+
+
+def _seen(rng: np.random.Generator, strength: F32, n_identity: int) -> Sample:
+    """A random person and pose for given action units."""
     spread = rng.uniform(0.6, 1.0)
     identity = np.clip(0.5 + spread * rng.normal(0, 1, n_identity) / 5, 0, 1).astype(np.float32)
     wide = rng.random() < 0.3

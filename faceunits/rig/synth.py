@@ -36,7 +36,7 @@ class SynthConfig:
     look: str = "varied"
     """`varied`, or `plain` (the fixed look that M imitates)."""
     parameters: str = "natural"
-    """`natural`, or `uniform` (GE-Net, section 4.1)."""
+    """`natural`, `dense` (many units at once), or `uniform` (GE-Net, section 4.1)."""
     profile: str = "default"
     """Action-unit profile: `default` or `paper23`."""
     n_identity: int = 60
@@ -88,9 +88,9 @@ def gap_cm(points: F32) -> float:
 
 def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple[sample.Sample, render.Scene]:
     """Draws the parameters of one face and its look."""
-    draw = {"natural": sample.natural, "uniform": sample.uniform}.get(config.parameters)
+    draw = {"natural": sample.natural, "dense": sample.dense, "uniform": sample.uniform}.get(config.parameters)
     if draw is None:
-        raise ConfigError(f"expected parameters natural or uniform; got {config.parameters!r}")
+        raise ConfigError(f"expected parameters natural, dense or uniform; got {config.parameters!r}")
     face = draw(rng, stage_.profile, config.n_identity)
     identity = shape.identity_weights(stage_.model, face.identity)
     weights = face.au @ stage_.weights
