@@ -98,9 +98,6 @@ def test_render_and_transfer() -> None:
     assert fu.transfer(FACES, fu.fit(FACES, device="cpu"), device="cpu").shape == (SIZE, SIZE, 3)
 
 
-@pytest.mark.xfail(
-    reason="fitting.models reads the header itself; weights.settings has the message", raises=KeyError
-)
 def test_weights_that_do_not_belong_together_are_refused(untrained: Path) -> None:
     parser, generator = untrained / "parser.safetensors", untrained / "generator.safetensors"
     with pytest.raises(fu.FaceunitsError, match="expected"):

@@ -28,6 +28,10 @@ from faceunits.types import Face
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
+PRIOR = -3.0
+"""Log odds of a proposal being a face before either look is heard; set on the training people's scenes,
+between faces (sum of both looks' log odds above 5) and the worst textures (up to 3)."""
+
 
 class FaceSource(Protocol):
     """Anything that finds faces: this detector, an adapter, or the caller's own."""
@@ -109,16 +113,18 @@ class Detector:
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise InputError(f"expected a uint8 picture (H, W, 3); got {image.dtype} {image.shape}")
-        score, points = self._propose(image)
+        first, points = self._propose(image)
         for last in (False, True):
             if not len(points):
                 return []
-            belief, points = self._look(image, points)
-            # The first of the two looks is from a crooked crop: let the second one judge.
-            keep = belief > (self.options.threshold if last else 0.4 * self.options.threshold)
-            score, belief, points = score[keep], belief[keep], points[keep]
+            second, points = self._look(image, points)
+            # Two witnesses, one of the whole scene and one of the face alone: their log odds add.
+            belief = sigmoid(first + second + PRIOR)
+            # The first of the two crops is crooked: let the straight one judge.
+            keep = belief > (self.options.threshold if last else 0.1 * self.options.threshold)
+            first, belief, points = first[keep], belief[keep], points[keep]
             kept = suppress(face_box(points), belief, self.options.overlap)
-            score, belief, points = score[kept], belief[kept], points[kept]
+            first, belief, points = first[kept], belief[kept], points[kept]
         boxes = face_box(points)
         return [Face(b, p, float(s)) for b, p, s in zip(boxes, points, belief, strict=True)]
 
@@ -135,12 +141,12 @@ class Detector:
             return []
         points = np.stack([f.points for f in faces])
         for _ in range(2):
-            belief, points = self._look(image, points)
-        boxes = face_box(points)
+            second, points = self._look(image, points)
+        belief, boxes = sigmoid(second), face_box(points)
         return [Face(b, p, float(s)) for b, p, s in zip(boxes, points, belief, strict=True)]
 
     def _propose(self, image: U8) -> tuple[F32, F32]:
-        """First look: beliefs `(N,)` and rough points `(N, 5, 2)` in pixels of the picture."""
+        """First look: log odds `(N,)` and rough points `(N, 5, 2)` in pixels of the picture."""
         long_side = self.options.long_side
         full = min(1.0, long_side / max(image.shape[:2]))
         # A face that fills the picture is known by its surroundings: seen small, with a margin.
@@ -160,10 +166,9 @@ class Detector:
         x = torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             logits, points = self._nets["finder"](x.contiguous(memory_format=torch.channels_last))
-            belief = logits[0].sigmoid()
-            best = torch.argsort(belief, descending=True)[: 8 * self.options.most]
-            best = best[belief[best] > self.options.proposal_threshold]
-            score, found = belief[best].cpu().numpy(), points[0, best].cpu().numpy()
+            best = torch.argsort(logits[0], descending=True)[: 8 * self.options.most]
+            best = best[logits[0, best].sigmoid() > self.options.proposal_threshold]
+            score, found = logits[0, best].cpu().numpy(), points[0, best].cpu().numpy()
         factor = np.array([image.shape[1] / width, image.shape[0] / height])
         at = (found - margin + 0.5) * factor - 0.5
         # Five points on one spot are no face, and no crop can be made from them.
@@ -171,14 +176,20 @@ class Detector:
         return score[sound], at[sound].astype(np.float32)
 
     def _look(self, image: U8, points: F32) -> tuple[F32, F32]:
-        """Second look: beliefs `(N,)` and better points `(N, 5, 2)`."""
+        """Second look: log odds `(N,)` and better points `(N, 5, 2)`."""
         matrices = similarity(points, self.crop_size)
         crops = np.stack([crop(image, m, self.crop_size) for m in matrices])
         with torch.inference_mode():
             x = torch.from_numpy(crops).to(self.device).contiguous(memory_format=torch.channels_last)
             logits, marks = self._nets["landmarker"](x)
-            belief, marks = logits.sigmoid().cpu().numpy(), marks.cpu().numpy()
-        return belief, apply(invert(matrices), marks).astype(np.float32)
+            second, marks = logits.cpu().numpy(), marks.cpu().numpy()
+        return second, apply(invert(matrices), marks).astype(np.float32)
+
+
+def sigmoid(log_odds: F32) -> F32:
+    """`(N,)` probabilities."""
+    probability: F32 = 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
+    return probability
 
 
 def shrink(image: U8, width: int, height: int) -> U8:

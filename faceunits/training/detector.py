@@ -248,7 +248,7 @@ def false_alarms(
     found = []
     for b in torch.argsort(best, descending=True)[:most].tolist():
         p = points[b, cell[b]].numpy().astype(np.float64)
-        if best[b] < -2.5 or np.ptp(p, 0).max() < 4:
+        if best[b] < -1 or np.ptp(p, 0).max() < 4:
             continue
         m = invert(similarity(p[None], size)[0]).astype(np.float32)
         found.append(warp_crop(np.ascontiguousarray(images[b]), m, size))

@@ -1,7 +1,7 @@
 """Trains M on plain renders: L1 + lambda x perceptual (GE-Net, eqs. 2-4), and its `Sketch`.
 
 The perceptual term compares VGG-16's maps where the user names its weights, otherwise E's own maps;
-the paper's SGD schedule is `optimiser = "sgd"`.
+the paper's schedule is `loop.optimiser = "sgd"`.
 """
 
 from __future__ import annotations
