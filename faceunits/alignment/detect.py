@@ -188,8 +188,8 @@ class Detector:
 
 def sigmoid(log_odds: F32) -> F32:
     """`(N,)` probabilities."""
-    probability: F32 = 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
-    return probability
+    probability = 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
+    return probability.astype(np.float32)
 
 
 def shrink(image: U8, width: int, height: int) -> U8:

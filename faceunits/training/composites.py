@@ -258,7 +258,8 @@ class Composer:
             p = np.stack([source.shape[1] - 1 - p[:, 0], p[:, 1]], 1)[MIRROR]
         if shuffled:
             source = shuffle_face(rng, source, p)
-        angle = math.radians(float(np.clip(rng.normal(0, 22), -60, 60)))
+        tilt = rng.uniform(-80, 80) if rng.random() < 0.25 else np.clip(rng.normal(0, 20), -60, 60)
+        angle = math.radians(float(tilt))
         zoom = face / float(face_size(p))
         stretch = np.diag(np.exp(rng.normal(0, 0.05, 2)))
         shear = np.array([[1.0, rng.normal(0, 0.04)], [0.0, 1.0]])
