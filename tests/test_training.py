@@ -102,10 +102,10 @@ def test_shards_kept_for_testing_train_nothing(tmp_path):
     with pytest.raises(ConfigError, match="synthesize"):
         next(iter(parser.Crops(settings(tmp_path), 0)))
     with pytest.raises(ConfigError, match="synthesize"):
-        generator.read(str(tmp_path))
+        generator.read((str(tmp_path),))
     shard(tmp_path, "plain", 7, count=3)
-    assert len(generator.read(str(tmp_path))["y"]) == 3
-    assert len(generator.read(str(tmp_path), testing=True)["y"]) == 4
+    assert len(generator.read((str(tmp_path),))["y"]) == 3
+    assert len(generator.read((str(tmp_path),), testing=True)["y"]) == 4
     trained_on = shard(tmp_path, "varied", 899_999)
     crops = parser.Crops(settings(tmp_path), 0)
     next(iter(crops))
@@ -115,7 +115,7 @@ def test_shards_kept_for_testing_train_nothing(tmp_path):
 def test_half_written_shards_are_left_alone(tmp_path):
     (tmp_path / "plain_1_00000.npz.part.npz").write_bytes(b"half")
     with pytest.raises(ConfigError):
-        generator.read(str(tmp_path))
+        generator.read((str(tmp_path),))
 
 
 def test_flipped_crops_keep_their_meaning(tmp_path):
@@ -162,8 +162,8 @@ def test_generator_parameters_are_pose_units_identity(tmp_path):
 def test_a_short_training_gives_weights_that_load(tmp_path):
     shard(tmp_path / "data", "plain", 1)
     config = generator.GeneratorTraining(
-        renders=str(tmp_path / "data"), out=str(tmp_path / "out"), widths=(8, 8, 8), n_identity=N_IDENTITY,
-        batch=2,
+        renders=(str(tmp_path / "data"),), out=str(tmp_path / "out"), widths=(8, 8, 8), n_identity=N_IDENTITY,
+        batch=2, sketch_steps=2,
         loop=loop.LoopConfig(steps=3, save_every=2, bf16=False),
     )  # fmt: skip
     generator.train(config)

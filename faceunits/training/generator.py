@@ -33,8 +33,8 @@ Extractor = Callable[[Tensor], tuple[Tensor, ...]]
 class GeneratorTraining:
     """Data, sizes and weights of the loss."""
 
-    renders: str = ""
-    """Folder of `plain_*.npz` shards."""
+    renders: tuple[str, ...] = ()
+    """Folders of `plain_*.npz` shards."""
     out: str = ""
     """Folder of checkpoints."""
     widths: tuple[int, ...] = (256, 256, 192, 96, 48)
@@ -45,12 +45,16 @@ class GeneratorTraining:
     """File of the perceptual network."""
     perceptual_weight: float = 0.1
     """lambda of eq. 4."""
+    detail: float = 0.0
+    """Extra weight of brows, eyes, nose and mouth in eq. 2, as they are few pixels; 0 is the paper's."""
     profile: str = "default"
     """Action-unit profile of the renders."""
     n_identity: int = 60
     """Identity parameters of the renders."""
     batch: int = 32
     """Images per step; the paper has 64."""
+    sketch_steps: int = 6000
+    """Further steps of the sketch alone, in batches of 512."""
     loop: loop.LoopConfig = field(
         default_factory=lambda: loop.LoopConfig(lr=2e-3, weight_decay=0.0, beta1=0.7)
     )
@@ -72,17 +76,18 @@ def parameters(shard: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
     return np.concatenate([pose, shard["au"], shard["identity"]], 1).astype(np.float32)
 
 
-def read(folder: str, *, testing: bool = False) -> dict[str, NDArray[Any]]:
-    """All plain shards of a folder but those kept for testing (or only those).
+def read(folders: tuple[str, ...], *, testing: bool = False) -> dict[str, NDArray[Any]]:
+    """All plain shards of folders but those kept for testing (or only those).
 
     Raises:
         ConfigError: there are none.
     """
-    paths = [p for p in sorted(Path(folder).glob("plain_*.npz")) if ".part" not in p.name]
+    paths = [p for d in folders for p in sorted(Path(d).glob("plain_*.npz")) if ".part" not in p.name]
     paths = [p for p in paths if (int(p.stem.split("_")[1]) >= FIRST_TEST_SEED) == testing]
     if not paths:
         raise ConfigError(
-            f"expected shards plain_*.npz in {folder!r}; run `faceunits synthesize --look plain`"
+            f"expected shards plain_*.npz in {', '.join(folders) or 'no folder'}; "
+            "run `faceunits synthesize --set look=plain`"
         )
     shards = []
     for path in paths:
@@ -119,10 +124,12 @@ def losses(
     drawn = net.generator(batch["y"])
     image = batch["image"].float() / 255
     points, gap = net.sketch(batch["y"])
+    features = (batch["label"] >= 2) & (batch["label"] <= 9)
+    emphasis = 1 + config.detail * features[:, None].float()
     size = image.shape[-1]
     truth = (batch["landmarks"] + 0.5) / size
     terms = {
-        "appearance": (drawn.float() - image).abs().mean(),
+        "appearance": ((drawn.float() - image).abs() * emphasis).mean(),
         "sketch": 100 * F.mse_loss(points.float(), truth),
         "gap": 0.1 * F.mse_loss(gap.float(), batch["lip_gap"]),
     }
@@ -153,6 +160,7 @@ def train(config: GeneratorTraining) -> Imitator:
             yield {
                 "image": image.contiguous(memory_format=torch.channels_last),
                 "y": torch.from_numpy(data["y"][rows]),
+                "label": torch.from_numpy(data["label"][rows]),
                 "landmarks": torch.from_numpy(data["landmarks"][rows].astype(np.float32)),
                 "lip_gap": torch.from_numpy(data["lip_gap"][rows].astype(np.float32)),
             }
@@ -163,8 +171,31 @@ def train(config: GeneratorTraining) -> Imitator:
         net, batches, lambda m, b: losses(m, b, config, see), config.loop, config.out, settings=config
     )
     assert isinstance(mean, Imitator)
+    polish(mean.sketch, data, config)
     export(mean, config, Path(config.out) / "generator.safetensors")
     return mean
+
+
+def polish(sketch: Sketch, data: dict[str, NDArray[Any]], config: GeneratorTraining) -> None:
+    """Trains the sketch on, in large batches: geometry needs no pictures and converges far later."""
+    if not config.sketch_steps:
+        return
+    y = torch.from_numpy(data["y"])
+    truth = (torch.from_numpy(data["landmarks"].astype(np.float32)) + 0.5) / data["image"].shape[1]
+    gap = torch.from_numpy(data["lip_gap"].astype(np.float32))
+    optimiser = torch.optim.AdamW(sketch.parameters(), 3e-3, weight_decay=1e-4)
+    plan = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=config.sketch_steps)
+    chance = torch.Generator().manual_seed(config.loop.seed)
+    sketch.train()
+    for _ in range(config.sketch_steps):
+        rows = torch.randint(0, len(y), (512,), generator=chance)
+        points, opened = sketch(y[rows])
+        loss = 1000 * F.mse_loss(points, truth[rows]) + 0.1 * F.mse_loss(opened, gap[rows])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        plan.step()
+    sketch.eval()
 
 
 def export(net: Imitator, config: GeneratorTraining, path: Path) -> None:
