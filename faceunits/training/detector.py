@@ -369,10 +369,11 @@ def train(config: TrainingConfig) -> Path:
     for maker in makers:
         maker.start()
     batch = queue.get()
-    started = last = time.monotonic()
+    passed, last = 0.0, time.monotonic()
+    before = last
     totals = np.zeros(5)
     counted = 0
-    while (passed := (time.monotonic() - started) / 60) < config.minutes:
+    while passed < config.minutes:
         rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * passed / config.minutes))
         for group in optimiser.param_groups:
             group["lr"] = max(rate, 1e-5) * min(1.0, (step + 1) / 200)
@@ -389,6 +390,9 @@ def train(config: TrainingConfig) -> Path:
             last, counted = time.monotonic(), 0
             totals[:] = 0
         batch = queue.get()
+        now = time.monotonic()
+        # A run that was suspended goes on where it was: the pause does not count.
+        passed, before = passed + min(now - before, 60) / 60, now
     _save(out, nets, average, optimiser, step, sizes)
     for maker in makers:
         maker.terminate()
