@@ -14,6 +14,7 @@ from faceunits.errors import ConfigError
 
 TRAINERS = {
     "detector": ("faceunits.training.detector", "TrainingConfig"),
+    "fitting": ("faceunits.training.calibrate", "FittingTraining"),
     "generator": ("faceunits.training.generator", "GeneratorTraining"),
     "parser": ("faceunits.training.parser", "ParserTraining"),
 }
@@ -35,6 +36,7 @@ def add_commands(app: typer.Typer) -> None:
     """Register the commands of this file."""
     app.command()(synthesize)
     app.command()(skins)
+    app.command()(portraits)
     app.add_typer(train, name="train")
     cli_evaluate.add_commands(evaluate)
     app.add_typer(evaluate, name="evaluate")
@@ -76,6 +78,16 @@ def skins(
     _say(f"wrote the skins to {out}")
 
 
+def portraits(
+    faces: Annotated[Path, typer.Argument(help="folder with the photo sets london, canada and congress")],
+    out: Annotated[Path, typer.Argument(help="file to write, .npz")],
+) -> None:
+    """Cut labelled crops for E's training from portraits; people kept out are left out."""
+    from faceunits.training import people
+
+    _say(f"wrote {people.write(faces, out)} crops to {out}")
+
+
 @train.command("detector")
 def train_detector(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
     """The face detector with its five points."""
@@ -86,6 +98,12 @@ def train_detector(config: Config = None, words: Words = None, dry_run: DryRun =
 def train_parser(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
     """The parser E."""
     _train("parser", config, words, dry_run)
+
+
+@train.command("fitting")
+def train_fitting(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
+    """What the fit must know of a trained E and M: step sizes, errors of readings, identity subspace."""
+    _train("fitting", config, words, dry_run)
 
 
 @train.command("generator")

@@ -103,10 +103,15 @@ class Crops:
         self.used.append(choice)
         return choice
 
-    def _rotate(self) -> None:
-        path = self._next_shard()
-        with np.load(path) as pack:
+    def load(self) -> dict[str, NDArray[Any]]:
+        """A shard not seen for long."""
+        with np.load(self._next_shard()) as pack:
             shard = {k: pack[k] for k in pack.files}
+        return shard | {"code": codes(shard)}
+
+    def _rotate(self) -> None:
+        shard = self.load()
+        path = self.used[-1]
         if len(self.shards) < self.config.rotate:
             self.shards.append(shard)
             self._held = [*self._held, path]
@@ -128,17 +133,11 @@ class Crops:
 
     def _batch(self, n_render: int, n_photo: int) -> Batch:
         rng = self.rng
-        rows = [
-            (self.shards[int(rng.integers(len(self.shards)))], int(rng.integers(1000)))
-            for _ in range(n_render)
-        ]
-        rows = [(s, i % len(s["image"])) for s, i in rows]
+        held = [self.shards[int(k)] for k in rng.integers(len(self.shards), size=n_render)]
+        rows = [(s, int(rng.integers(len(s["image"])))) for s in held]
         images = [s["image"][i] for s, i in rows]
         labels = [s["label"][i] for s, i in rows]
-        code = np.stack([
-            np.concatenate([s["au"][i], [min(float(s["lip_gap"][i]), 1.5)], s["pose_deg"][i] / POSE_UNIT_DEG,
-                            s["identity"][i] - 0.5]) for s, i in rows
-        ]).astype(np.float32)  # fmt: skip
+        code = np.stack([s["code"][i] for s, i in rows])
         points = np.stack([s["landmarks"][i] for s, i in rows]).astype(np.float32)
         rest = np.zeros(n_render + n_photo, bool)
         if self.photos is not None:
@@ -269,11 +268,42 @@ def build(config: ParserTraining) -> Parser:
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
+def prime(net: Parser, shards: list[dict[str, NDArray[Any]]], *, noise_px: float = 1.0) -> None:
+    """Solves the reading head's linear path: ridge regression of parameters on landmarks.
+
+    Left to the descent it takes thousands of steps, because the movements that count are small
+    beside how people and poses differ. `noise_px` is added to the true landmarks, as E's err too.
+    """
+    reader = net.reader
+    assert reader is not None
+    points = np.concatenate([s["landmarks"] for s in shards]).reshape(-1, reader.mean.numel())
+    points = points + np.random.default_rng(0).normal(0, noise_px, points.shape)
+    truth = np.concatenate([s["code"] for s in shards])
+    mean, std = points.mean(0), points.std(0)
+    x = np.column_stack([(points - mean) / std, np.ones(len(points))])
+    solved = np.linalg.solve(x.T @ x + 10 * np.eye(x.shape[1]), x.T @ truth)
+    with torch.no_grad():
+        reader.mean.copy_(torch.from_numpy(mean))
+        reader.std.copy_(torch.from_numpy(std))
+        reader.linear.weight.copy_(torch.from_numpy(solved[:-1].T))
+        reader.linear.bias.copy_(torch.from_numpy(solved[-1]))
+        reader.dense[-1].weight.mul_(0.1)
+
+
+def codes(shard: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """`(n, R)` what the reading head should say, in the order of `reading_names`."""
+    gap = np.minimum(shard["lip_gap"], 1.5)[:, None]
+    parts = [shard["au"], gap, shard["pose_deg"] / POSE_UNIT_DEG, shard["identity"] - 0.5]
+    return np.concatenate(parts, 1).astype(np.float32)
+
+
 def train(config: ParserTraining) -> Parser:
     """Trains E and writes `parser.safetensors` into the output folder."""
     torch.manual_seed(config.loop.seed)
     random.seed(config.loop.seed)
     net = build(config)
+    first = Crops(config, 0)
+    prime(net, [first.load() for _ in range(config.rotate)])
     mean = loop.run(
         net, lambda step: iter(Crops(config, step)), lambda m, b: losses(m, b, config), config.loop,
         config.out, settings=config,
