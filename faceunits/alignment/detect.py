@@ -49,7 +49,7 @@ class DetectorOptions:
     """The whole picture is shrunk to this many pixels; faces below 5 % of it are not found."""
     threshold: float = 0.5
     """Least belief of a face that is returned."""
-    proposal_threshold: float = 0.15
+    proposal_threshold: float = 0.2
     """Least belief of the first look for a second one."""
     most: int = 64
     """Proposals that get a second look; bounds the time on a picture of a crowd."""
@@ -120,8 +120,9 @@ class Detector:
             second, points = self._look(image, points)
             # Two witnesses, one of the whole scene and one of the face alone: their log odds add.
             belief = sigmoid(first + second + PRIOR)
-            # The first of the two crops is crooked: let the straight one judge.
-            keep = belief > (self.options.threshold if last else 0.1 * self.options.threshold)
+            # The first of the two crops may be crooked by 20 degrees and more, which looks unlike a face:
+            # it only drops the hopeless, the straight one judges.
+            keep = belief > (self.options.threshold if last else 0.005 * self.options.threshold)
             first, belief, points = first[keep], belief[keep], points[keep]
             kept = suppress(face_box(points), belief, self.options.overlap)
             first, belief, points = first[kept], belief[kept], points[kept]

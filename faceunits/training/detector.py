@@ -146,7 +146,7 @@ def crops_of(rng: np.random.Generator, made: Composite, size: int) -> list[tuple
         s = float(face_size(points))
         if visible < 0.6:
             continue
-        amount = float(rng.choice([1.0, 0.35, 0.15], p=[0.4, 0.35, 0.25]))
+        amount = float(rng.choice([2.0, 1.0, 0.35, 0.15], p=[0.15, 0.3, 0.3, 0.25]))
         if s >= SMALLEST_LANDMARKED:
             add(jittered(rng, points, size, amount), points, min(1.0, s / 70) * visible)
         elif rng.random() < 0.4:
