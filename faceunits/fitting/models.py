@@ -102,11 +102,13 @@ def assemble(
     t = {k: v.to(place) for k, v in measured.items()}
     subspace = Subspace(t["subspace.mean"], t["subspace.basis"], t["subspace.low"], t["subspace.high"])
     beta = tuple(float(b) for b in t["beta"])
-    return Networks(generator, sketch, parser, n_au, beta, t["rates"], t["spread"], subspace)
+    return Networks(
+        generator, sketch, parser, n_au, beta, t["rates"], t["spread"], t["knots"], t["values"], subspace
+    )
 
 
 def measure(generator: Generator, parser: Parser, n_au: int) -> dict[str, Tensor]:
-    """Scales beta (eq. 5) and step sizes (section 3.4) of a pair; no reading errors, no subspace."""
+    """Scales beta (eq. 5) and step sizes (section 3.4) of a pair; no reading errors, curves or subspace."""
     with torch.no_grad():
         beta = loss.scales(parser(generator(base_face(generator, n_au, 1))))
     space = whole(generator.config.parameters - 2 - n_au)
@@ -114,6 +116,8 @@ def measure(generator: Generator, parser: Parser, n_au: int) -> dict[str, Tensor
         "beta": torch.tensor(beta),
         "rates": step_sizes(generator, parser, n_au),
         "spread": torch.full((2 + n_au,), 0.15),
+        "knots": torch.tensor([[0.0, 1.0]]).repeat(n_au + 1, 1),
+        "values": torch.tensor([[0.0, 1.0]]).repeat(n_au + 1, 1),
         "subspace.mean": space.mean, "subspace.basis": space.basis,
         "subspace.low": space.low, "subspace.high": space.high,
     }  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from faceunits.errors import ConfigError
-from faceunits.fitting import loss
+from faceunits.fitting import curves, loss
 from faceunits.fitting.loss import Target
 from faceunits.fitting.prior import Subspace
 from faceunits.networks.generator import Generator, Sketch
@@ -50,6 +50,8 @@ class Recipe:
     """Weight of the sum of action units: most muscles rest."""
     mirror: bool = False
     """Read the photo and its mirror image, so that both sides are judged alike."""
+    curves: bool = False
+    """Carry E's readings to the scale of the parameters (see `curves`)."""
     start_at_reading: bool = False
     """Start from E's reading instead of the base face."""
     at_rest: bool = False
@@ -57,7 +59,9 @@ class Recipe:
 
 
 PAPER = Recipe(optimiser="descent")
-DEFAULT = Recipe(landmarks=0.3, readings=1.0, features=1.0, mirror=True, start_at_reading=True, iterations=30)
+DEFAULT = Recipe(
+    landmarks=0.3, readings=1.0, features=1.0, mirror=True, curves=True, start_at_reading=True
+)  # fmt: skip
 RECIPES = {"default": DEFAULT, "paper": PAPER}
 
 
@@ -66,7 +70,8 @@ class Networks:
     """The frozen networks of a fit and what was measured on them once.
 
     `rates` `(2 + A,)` step sizes of pose and action units under `descent`; `beta` weights of the
-    maps; `spread` `(2 + A,)` standard deviations of E's readings on unseen renders.
+    maps; `spread` `(2 + A,)` standard deviations of E's readings on unseen renders; `knots` and
+    `values` `(A + 1, K)` the curves of action units and lip gap.
     """
 
     generator: Generator
@@ -76,6 +81,8 @@ class Networks:
     beta: tuple[float, ...]
     rates: Tensor
     spread: Tensor
+    knots: Tensor
+    values: Tensor
     subspace: Subspace
 
 
@@ -143,6 +150,10 @@ def observe(
             # identity modes are not all symmetric, so only the photo's own reading is used for them
             turned[:, n_au + 3 :] = readings[:, n_au + 3 :]
             readings = (readings + turned) / 2
+        if recipe.curves:
+            n = networks.n_au + 1  # the action units and the lip gap
+            straight = curves.apply(readings[:, :n].contiguous(), networks.knots, networks.values)
+            readings = torch.cat([straight, readings[:, n:]], 1)
     return Target(maps, probability, points, readings)
 
 

@@ -58,6 +58,8 @@ def _result(models: Models, recipe: Recipe, y: Tensor, trace: Tensor, target: lo
         image = networks.generator(y)
         seen = networks.parser(image)
         _, gap = networks.sketch(y)
+        if recipe.readings:  # seen directly in the photo, rather than through three muscles
+            gap = target.readings[:, n]
         maps = loss.masked(seen, networks.beta, attention=recipe.attention)
         rest = loss.residual(maps, target.maps)[:, None]
         rest = torch.nn.functional.interpolate(rest, size=image.shape[-2:], mode="bilinear")[:, 0]

@@ -88,7 +88,8 @@ def gap_cm(points: F32) -> float:
 
 def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple[sample.Sample, render.Scene]:
     """Draws the parameters of one face and its look."""
-    draw = {"natural": sample.natural, "dense": sample.dense, "uniform": sample.uniform}.get(config.parameters)
+    draws = {"natural": sample.natural, "dense": sample.dense, "uniform": sample.uniform}
+    draw = draws.get(config.parameters)
     if draw is None:
         raise ConfigError(f"expected parameters natural, dense or uniform; got {config.parameters!r}")
     face = draw(rng, stage_.profile, config.n_identity)

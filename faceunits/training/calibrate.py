@@ -1,7 +1,7 @@
 """What a fit must know of a pair of trained networks, measured once and shipped beside them.
 
-beta of eq. 5 and the step sizes of section 3.4 from the base face; the errors of E's readings on
-rendered faces that trained nothing; the identity subspace (eqs. 8-10) from fits of neutral faces.
+beta of eq. 5 and the step sizes of section 3.4 from the base face; the curves and errors of E's
+readings on rendered faces that trained nothing; the identity subspace (eqs. 8-10) from fits of neutral faces.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from faceunits import fitting, weights
 from faceunits.errors import ConfigError
 from faceunits.evaluation.fits import crops_of
+from faceunits.fitting import curves, optimise, prior
 from faceunits.fitting import models as fit_models
-from faceunits.fitting import optimise, prior
 from faceunits.fitting.pipeline import LANDMARK_MIRROR
-from faceunits.rig.shape import POSE_RANGE_DEG
-from faceunits.training.parser import FIRST_TEST_SEED
+from faceunits.training.parser import FIRST_TEST_SEED, codes
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,23 @@ class FittingTraining:
 def train(config: FittingTraining) -> dict[str, Tensor]:
     """Measures and writes `fitting.safetensors`."""
     models = fitting.load(config.parser, config.generator)
-    images, truth = _unseen(config, len(models.names))
-    measured = fit_models.measure(models.networks.generator, models.networks.parser, len(models.names))
+    images, truth = _unseen(config)
+    n = len(models.names)
+    measured = fit_models.measure(models.networks.generator, models.networks.parser, n)
     read = readings(models, images)
-    measured["spread"] = (read[:, : truth.shape[1]] - torch.from_numpy(truth)).square().mean(0).sqrt()
-    at_rest = images[(truth[:, 2:] < 0.02).all(1)]
+    knots, values = curves.matching(*_both_sides(models, read[:, : n + 1], truth[:, : n + 1]))
+    measured |= {"knots": knots, "values": values}
+    straight = curves.apply(read[:, : n + 1].contiguous(), knots, values)
+    wrong = torch.cat([(read - truth)[:, n + 1 : n + 3] / 2, (straight - truth[:, : n + 1])[:, :n]], 1)
+    measured["spread"] = wrong.square().mean(0).sqrt()
+    at_rest = images[(truth[:, :n] < 0.02).all(1).numpy()]
     if config.neutral:
         with np.load(config.neutral) as pack:
             at_rest = np.concatenate([at_rest, pack["image"][pack["neutral"]][::3]])
-    space = subspace(models, at_rest[: config.most_neutral])
+    networks = fit_models.assemble(
+        models.networks.generator, models.networks.sketch, models.networks.parser, n, measured
+    )
+    space = subspace(replace(models, networks=networks), at_rest[: config.most_neutral])
     measured |= {"subspace.mean": space.mean, "subspace.basis": space.basis,
                  "subspace.low": space.low, "subspace.high": space.high}  # fmt: skip
     out = Path(config.out)
@@ -63,35 +71,41 @@ def train(config: FittingTraining) -> dict[str, Tensor]:
     return measured
 
 
-def _unseen(config: FittingTraining, n_au: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and their `(n, 2 + A)` pose and action units in [0, 1]."""
+def _both_sides(models: fitting.Models, read: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Readings and truth with those of the mirrored faces: both sides get one curve."""
+    n = len(models.names)
+    swap = torch.from_numpy(np.append(models.profile.mirror(), n))
+    return torch.cat([read, read[:, swap]]), torch.cat([truth, truth[:, swap]])
+
+
+def _unseen(config: FittingTraining) -> tuple[NDArray[np.uint8], Tensor]:
+    """Images and what E should read of them, `(n, R)` in the order of `reading_names`."""
     paths = sorted(Path(config.renders).glob("varied_*.npz"))
     paths = [p for p in paths if int(p.stem.split("_")[1]) < FIRST_TEST_SEED]
     if not paths:
         raise ConfigError(f"expected shards varied_*.npz in {config.renders!r}; run `faceunits synthesize`")
-    packs = [np.load(p) for p in paths]
+    packs = [dict(np.load(p)) for p in paths]
     images = np.concatenate([p["image"] for p in packs])
-    pose = 0.5 + np.concatenate([p["pose_deg"] for p in packs]) / (2 * POSE_RANGE_DEG)
-    return images, np.concatenate([pose, np.concatenate([p["au"] for p in packs])], 1).astype(np.float32)
+    return images, torch.from_numpy(np.concatenate([codes(p) for p in packs]))
 
 
-def readings(models: fitting.Models, images: np.ndarray) -> Tensor:
-    """`(n, 2 + A)` E's readings in [0, 1] of crops and their mirror images, as a fit uses them."""
-    mirror = torch.from_numpy(models.profile.mirror())
-    n = len(models.names)
+def readings(models: fitting.Models, images: NDArray[np.uint8]) -> Tensor:
+    """`(n, R)` E's readings of crops and their mirror images, as a fit takes them, before the curves."""
+    mirror, points = torch.from_numpy(models.profile.mirror()), torch.from_numpy(LANDMARK_MIRROR)
+    recipe = optimise.Recipe(mirror=True, readings=1.0)
     out = []
     for i in range(0, len(images), 32):
         crops = torch.from_numpy(crops_of(images[i : i + 32])).to(models.device)
         seen = optimise.observe(
-            models.networks, crops, optimise.Recipe(mirror=True), mirror, torch.from_numpy(LANDMARK_MIRROR)
-        ).readings.cpu()
-        out.append(torch.cat([0.5 + seen[:, n + 1 : n + 3] / 2, seen[:, :n].clamp(0, 1)], 1))
+            models.networks, crops, recipe, mirror.to(models.device), points.to(models.device)
+        )
+        out.append(seen.readings.cpu())
     return torch.cat(out)
 
 
-def subspace(models: fitting.Models, images: np.ndarray) -> prior.Subspace:
+def subspace(models: fitting.Models, images: NDArray[np.uint8]) -> prior.Subspace:
     """Eqs. 8-10 from fits of expressionless faces with the action units held at 0."""
-    recipe = replace(optimise.DEFAULT, at_rest=True, subspace=False)
+    recipe = replace(optimise.DEFAULT, at_rest=True, subspace=False, features=0.0)
     found = [
         torch.from_numpy(fitting.fit(crops_of(images[i : i + 16]), models, recipe).identity)
         for i in range(0, len(images), 16)

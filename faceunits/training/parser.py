@@ -287,7 +287,7 @@ def prime(net: Parser, shards: list[dict[str, NDArray[Any]]], *, noise_px: float
         reader.std.copy_(torch.from_numpy(std))
         reader.linear.weight.copy_(torch.from_numpy(solved[:-1].T))
         reader.linear.bias.copy_(torch.from_numpy(solved[-1]))
-        reader.dense[-1].weight.mul_(0.1)
+        reader.dense[-1].weight.mul_(0.1)  # type: ignore[operator]
 
 
 def codes(shard: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
