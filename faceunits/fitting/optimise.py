@@ -60,8 +60,8 @@ class Recipe:
 
 PAPER = Recipe(optimiser="descent")
 DEFAULT = Recipe(
-    landmarks=0.3, readings=1.0, features=1.0, mirror=True, curves=True, start_at_reading=True
-)  # fmt: skip
+    iterations=15, features=30.0, landmarks=1.0, readings=1.0, mirror=True, curves=True, start_at_reading=True
+)
 RECIPES = {"default": DEFAULT, "paper": PAPER}
 
 
