@@ -200,7 +200,9 @@ def polish(sketch: Sketch, data: dict[str, NDArray[Any]], config: GeneratorTrain
 
 def export(net: Imitator, config: GeneratorTraining, path: Path) -> None:
     """Writes M and its sketch with the meaning of their parameters."""
-    state = {k: v.detach().contiguous().clone() for k, v in net.state_dict().items()}
+    state = net.state_dict()
+    sketch = {k: v for k, v in state.items() if k.startswith("sketch.")}  # exact to a tenth of a pixel
+    state = weights.halved(state) | sketch
     about = {**net.generator.config.__dict__, "kind": "generator", "profile": config.profile,
              "n_identity": config.n_identity}  # fmt: skip
     weights.save(path, state, about, {})

@@ -149,6 +149,17 @@ def fill(module: nn.Module, state: dict[str, Tensor], *, source: str | os.PathLi
     module.load_state_dict(state)
 
 
+def halved(state: dict[str, Tensor], *, least: int = 4096) -> dict[str, Tensor]:
+    """Large matrices in half precision, which halves the file; norms and small tensors stay as they are.
+
+    `fill` brings them back to the module's own precision; figures are measured on what a file holds.
+    """
+    return {
+        k: v.half() if v.is_floating_point() and v.ndim > 1 and v.numel() >= least else v
+        for k, v in state.items()
+    }
+
+
 def settings(kind: type[T], config: dict[str, Any], *, source: str | os.PathLike[str]) -> T:
     """The configuration of a network as its dataclass; what else the header holds is passed over.
 
