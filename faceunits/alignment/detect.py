@@ -29,8 +29,9 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
 PRIOR = -3.0
-"""Log odds of a proposal being a face before either look is heard; set on the training people's scenes,
-between faces (sum of both looks' log odds above 5) and the worst textures (up to 3)."""
+"""Log odds of a proposal being a face before either look is heard. Set by hand between faces (sum of both
+looks' log odds above 5) and the worst textures (up to 3), on the pictures that also test the detector: its
+recall and false-alarm figures are that much too kind."""
 
 
 class FaceSource(Protocol):
