@@ -49,7 +49,7 @@ class Recipe:
     rest: float = 0.0
     """Weight of the sum of action units: most muscles rest."""
     mirror: bool = False
-    """Read the photo and its mirror image, so that both sides are judged alike."""
+    """Read and fit the photo and its mirror image, so that both sides are judged alike."""
     curves: bool = False
     """Carry E's readings to the scale of the parameters (see `curves`)."""
     start_at_reading: bool = False
@@ -60,7 +60,7 @@ class Recipe:
 
 PAPER = Recipe(optimiser="descent")
 DEFAULT = Recipe(
-    iterations=15, features=30.0, landmarks=1.0, readings=1.0, mirror=True, curves=True, start_at_reading=True
+    iterations=15, features=10.0, landmarks=1.0, readings=1.0, mirror=True, curves=True, start_at_reading=True
 )
 RECIPES = {"default": DEFAULT, "paper": PAPER}
 

@@ -44,12 +44,23 @@ def fit(crops: F32, models: Models, recipe: str | Recipe = "default") -> FitResu
     settings = optimise.recipe(recipe) if isinstance(recipe, str) else recipe
     networks, place = models.networks, models.device
     photo = torch.from_numpy(np.ascontiguousarray(crops, np.float32)).to(place)
-    target = optimise.observe(
-        networks, photo, settings, torch.from_numpy(models.profile.mirror()).to(place),
-        torch.from_numpy(LANDMARK_MIRROR).to(place),
-    )  # fmt: skip
+    mirror = torch.from_numpy(models.profile.mirror()).to(place)
+    points = torch.from_numpy(LANDMARK_MIRROR).to(place)
+    target = optimise.observe(networks, photo, settings, mirror, points)
     y, trace = optimise.descend(networks, target, settings)
+    if settings.mirror:
+        # neither M nor E is quite symmetric: the mirrored photo is fitted too, and both count alike
+        turned = optimise.observe(networks, photo.flip(-1), settings, mirror, points)
+        other, _ = optimise.descend(networks, turned, settings)
+        y = _mean_of_sides(y, other, mirror)
     return _result(models, settings, y, trace, target)
+
+
+def _mean_of_sides(y: Tensor, turned: Tensor, mirror: Tensor) -> Tensor:
+    """Fits of photos and of their mirror images as one; the identity is the photo's own."""
+    n = 2 + len(mirror)
+    other = torch.cat([turned[:, :1], 1 - turned[:, 1:2], turned[:, 2:n][:, mirror]], 1)
+    return torch.cat([(y[:, :n] + other) / 2, y[:, n:]], 1)
 
 
 def _result(models: Models, recipe: Recipe, y: Tensor, trace: Tensor, target: loss.Target) -> FitResult:
