@@ -6,7 +6,6 @@ Each function returns plain numbers; `report` runs them all and writes one Markd
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from faceunits.io.files import printable
 from faceunits.types import FitResult
 
 F32 = NDArray[np.float32]
-Progress = Callable[[str], None]
 
 
 def fit_all(crops: F32, models: fitting.Models, recipe: str | Recipe, *, batch: int = 16) -> FitResult:
@@ -143,13 +141,6 @@ def contrast(neutral: pd.DataFrame, smiling: pd.DataFrame, labels: pd.DataFrame)
     return out
 
 
-def mirror_icc(crops: F32, models: fitting.Models, recipe: str | Recipe) -> float:
-    """Mean ICC between the action units of photos and those of their mirror images, sides swapped."""
-    straight = fit_all(crops, models, recipe)
-    turned = fit_all(np.ascontiguousarray(crops[..., ::-1]), models, recipe)
-    return float(np.nanmean(metrics.icc_columns(straight.au, turned.au[:, models.profile.mirror()])))
-
-
 def seconds_per_face(
     models: fitting.Models, recipe: str | Recipe, crops: F32, *, batch: int = 8, rounds: int = 3
 ) -> float:
@@ -169,11 +160,7 @@ def generator_error(models: fitting.Models, shard: dict[str, NDArray[Any]]) -> d
     y = torch.from_numpy(parameters(shard)).to(models.device)
     with torch.no_grad():
         images = torch.cat([models.networks.generator(y[i : i + 50]) for i in range(0, len(y), 50)])
-        scores = [
-            models.networks.parser.scores(models.networks.parser(images[i : i + 50]).logits).argmax(1)
-            for i in range(0, len(y), 50)
-        ]
-    label = torch.cat(scores).cpu().numpy().astype(np.uint8)
+    label = parse(models, images.cpu().numpy())
     error = float(np.abs(images.cpu().numpy() - crops_of(shard["image"])).mean())
     groups = metrics.f1_classes(
         label, shard["label"], metrics.FACE_GROUPS | {"hair": (10,), "inner mouth": (8,)}

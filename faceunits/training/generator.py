@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from faceunits import aus, weights
 from faceunits.errors import ConfigError
+from faceunits.fitting.models import load_parser
 from faceunits.networks.generator import Generator, GeneratorConfig, Sketch
-from faceunits.networks.parser import Parser, ParserConfig
 from faceunits.networks.vgg import Vgg16
 from faceunits.rig.shape import POSE_RANGE_DEG
 from faceunits.training import loop
@@ -108,10 +108,7 @@ def extractor(config: GeneratorTraining) -> Extractor | None:
         net.eval().requires_grad_(False)
         return net
     if config.perceptual == "parser":
-        state, about = weights.load(config.perceptual_weights)
-        parser = Parser(weights.settings(ParserConfig, about, source=config.perceptual_weights))
-        weights.fill(parser, state, source=config.perceptual_weights)
-        parser.eval().requires_grad_(False)
+        parser, _ = load_parser(config.perceptual_weights)
         return lambda image: parser(image).maps
     raise ConfigError(f"expected perceptual vgg, parser or empty; got {config.perceptual!r}")
 

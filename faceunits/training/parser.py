@@ -6,7 +6,6 @@ the mean (squared error), because an absolute error pulls sparse action units to
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -300,7 +299,6 @@ def codes(shard: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
 def train(config: ParserTraining) -> Parser:
     """Trains E and writes `parser.safetensors` into the output folder."""
     torch.manual_seed(config.loop.seed)
-    random.seed(config.loop.seed)
     net = build(config)
     first = Crops(config, 0)
     prime(net, [first.load() for _ in range(config.rotate)])
