@@ -29,14 +29,12 @@ class Face:
 
 
 @dataclass(frozen=True)
-class FitResult:
-    """What `fitting.fit` returns for `B` faces.
+class Reading:
+    """What was measured of `B` faces.
 
     `au` `(B, A)` in [0, 1] in the order of `names`; `pose_deg` `(B, 2)` pitch, yaw in degrees;
     `identity` `(B, D)` in [0, 1]; `lip_gap` `(B,)` in [0, 1]; `confidence` `(B,)` in [0, 1];
-    `image` `(B, 3, S, S)` the fitted face M(y); `parsing` `(B, S, S)` uint8 classes of the photo;
-    `parsing_fitted` the same of the fitted face; `residual` `(B, S, S)` the feature distance per
-    place; `landmarks` `(B, K, 2)` of the photo in crop pixels; `trace` `(T, B)` loss per iteration.
+    `landmarks` `(B, 68, 2)` iBUG points in crop pixels.
     """
 
     names: tuple[str, ...]
@@ -45,9 +43,20 @@ class FitResult:
     identity: NDArray[np.float32]
     lip_gap: NDArray[np.float32]
     confidence: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FitResult(Reading):
+    """What `fitting.fit` returns for `B` faces: a reading, and the evidence for it.
+
+    `image` `(B, 3, S, S)` the fitted face M(y); `parsing` `(B, S, S)` uint8 classes of the photo;
+    `parsing_fitted` the same of the fitted face; `residual` `(B, S, S)` the feature distance per
+    place; `trace` `(T, B)` loss per iteration.
+    """
+
     image: NDArray[np.float32]
     parsing: NDArray[np.uint8]
     parsing_fitted: NDArray[np.uint8]
     residual: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
     trace: NDArray[np.float32]

@@ -2,6 +2,6 @@
 
 from faceunits.fitting.models import Models, load
 from faceunits.fitting.optimise import RECIPES, Recipe
-from faceunits.fitting.pipeline import fit, render, transfer
+from faceunits.fitting.pipeline import fit, read, render, transfer
 
-__all__ = ["RECIPES", "Models", "Recipe", "fit", "load", "render", "transfer"]
+__all__ = ["RECIPES", "Models", "Recipe", "fit", "load", "read", "render", "transfer"]

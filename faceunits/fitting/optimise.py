@@ -19,7 +19,7 @@ from faceunits.fitting import curves, loss
 from faceunits.fitting.loss import Target
 from faceunits.fitting.prior import Subspace
 from faceunits.networks.generator import Generator, Sketch
-from faceunits.networks.parser import Parser
+from faceunits.networks.parser import Features, Parser
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def step_sizes(generator: Generator, parser: Parser, n_au: int, *, least: float 
     for k in range(2 + n_au):
         each[k + 1, k] = 1
     with torch.no_grad():
-        label = parser.scores(parser(generator(each)).logits).argmax(1)
+        label = parser.scores(parser(generator(each), heads=False).logits).argmax(1)
     changed = (label[1:] != label[:1]).flatten(1).float().mean(1)
     return 1 / changed.clamp_min(least)
 
@@ -126,24 +126,19 @@ def observe(
         ConfigError: an E without landmarks and readings, and a recipe that uses them.
     """
     with torch.no_grad():
-        seen = networks.parser(crops)
+        seen = networks.parser(crops, heads=False) if _blind(recipe) else networks.parser(crops)
         maps = loss.masked(seen, networks.beta, attention=recipe.attention)
         probability = seen.logits.float().softmax(1)
-        if seen.points is None or seen.readings is None:
-            if recipe.landmarks or recipe.readings or recipe.start_at_reading:
-                raise ConfigError(
-                    "expected an E with landmarks and readings; use --recipe paper, or another E"
-                )
-            return Target(
-                maps, probability, crops.new_zeros(len(crops), 0, 2), crops.new_zeros(len(crops), 0)
-            )
-        points, readings = seen.points.float(), seen.readings.float()
+        if _blind(recipe):
+            nothing = crops.new_zeros(len(crops), 0)
+            return Target(maps, probability, crops.new_zeros(len(crops), 0, 2), nothing)
+        points, readings = heard(seen)
         if recipe.mirror:
-            other = networks.parser(crops.flip(-1))
-            flipped = other.points.float()[:, point_mirror]
+            other_points, other = heard(networks.parser(crops.flip(-1)))
+            flipped = other_points[:, point_mirror]
             flipped = torch.stack([crops.shape[-1] - 1 - flipped[..., 0], flipped[..., 1]], -1)
             points = (points + flipped) / 2
-            turned = other.readings.float().clone()
+            turned = other.clone()
             n_au = networks.n_au
             turned[:, :n_au] = turned[:, :n_au][:, au_mirror]
             turned[:, n_au + 2] *= -1
@@ -151,10 +146,30 @@ def observe(
             turned[:, n_au + 3 :] = readings[:, n_au + 3 :]
             readings = (readings + turned) / 2
         if recipe.curves:
-            n = networks.n_au + 1  # the action units and the lip gap
-            straight = curves.apply(readings[:, :n].contiguous(), networks.knots, networks.values)
-            readings = torch.cat([straight, readings[:, n:]], 1)
+            readings = to_scale(networks, readings)
     return Target(maps, probability, points, readings)
+
+
+def _blind(recipe: Recipe) -> bool:
+    return not (recipe.landmarks or recipe.readings or recipe.start_at_reading)
+
+
+def heard(seen: Features) -> tuple[Tensor, Tensor]:
+    """`(B, K, 2)` landmarks and `(B, R)` readings in full precision.
+
+    Raises:
+        ConfigError: an E without these heads.
+    """
+    if seen.points is None or seen.readings is None:
+        raise ConfigError("expected an E with landmarks and readings; use --recipe paper, or another E")
+    return seen.points.float(), seen.readings.float()
+
+
+def to_scale(networks: Networks, readings: Tensor) -> Tensor:
+    """Readings `(B, R)` with action units and lip gap on the parameters' scale (see `curves`)."""
+    n = networks.n_au + 1
+    straight = curves.apply(readings[:, :n].contiguous(), networks.knots, networks.values)
+    return torch.cat([straight, readings[:, n:]], 1)
 
 
 def start(networks: Networks, target: Target, recipe: Recipe) -> Tensor:
@@ -175,7 +190,7 @@ def objective(networks: Networks, y: Tensor, target: Target, recipe: Recipe) -> 
     total = torch.zeros(len(y), device=y.device)
     n = networks.n_au
     if recipe.features:
-        seen = networks.parser(networks.generator(y))
+        seen = networks.parser(networks.generator(y), heads=False)
         maps = loss.masked(seen, networks.beta, attention=recipe.attention)
         total = total + recipe.features * loss.feature_loss(maps, target.maps)
     if recipe.landmarks:

@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from faceunits import aus
 from faceunits.errors import ParameterError
 from faceunits.fitting import loss, optimise
 from faceunits.fitting.models import Models
 from faceunits.fitting.optimise import Recipe
 from faceunits.rig.shape import POSE_RANGE_DEG
-from faceunits.types import FitResult
+from faceunits.types import FitResult, Reading
 
 F32 = NDArray[np.float32]
 
@@ -23,6 +24,52 @@ LANDMARK_MIRROR = np.array(
      39, 38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
 )  # fmt: skip
 """iBUG point after a horizontal flip."""
+
+
+def read(crops: F32, models: Models) -> Reading:
+    """Parameters of aligned faces in one pass of E, without a fit: its reading, on the parameters' scale.
+
+    Args:
+        crops: `(B, 3, S, S)` float32 RGB in [0, 1], aligned to `alignment.warp.TEMPLATE`.
+        models: of `load`.
+
+    Raises:
+        ParameterError: crops of another size.
+        ConfigError: an E without landmarks and readings.
+    """
+    photo = _checked(crops, models)
+    networks, n = models.networks, models.networks.n_au
+    with torch.inference_mode():
+        seen = networks.parser(photo)
+        points, readings = optimise.heard(seen)
+        readings = optimise.to_scale(networks, readings)
+
+    def array(t: Tensor) -> F32:
+        return t.float().cpu().numpy()
+
+    return Reading(
+        names=models.names, au=array(readings[:, :n].clamp(0, 1)),
+        pose_deg=array(readings[:, n + 1 : n + 3] * POSE_RANGE_DEG),
+        identity=array((0.5 + readings[:, n + 3 :]).clamp(0, 1)), lip_gap=array(readings[:, n].clamp(0, 1)),
+        confidence=array(confidence(seen.log_variance, n, len(crops))), landmarks=array(points),
+    )  # fmt: skip
+
+
+def confidence(log_variance: Tensor | None, n_au: int, count: int) -> Tensor:
+    """`(B,)` in (0, 1]: exp(-e), e the root mean square error, 0-5, that E expects of its action units."""
+    if log_variance is None:
+        return torch.ones(count)
+    expected = log_variance[:, :n_au].exp().mean(1).sqrt()
+    return torch.exp(-aus.MAX_INTENSITY * expected)
+
+
+def _checked(crops: F32, models: Models) -> Tensor:
+    size = models.crop_size
+    if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
+        raise ParameterError(
+            f"expected crops (B, 3, {size}, {size}); got {crops.shape}; use alignment.warp.crop"
+        )
+    return torch.from_numpy(np.ascontiguousarray(crops, np.float32)).to(models.device)
 
 
 def fit(crops: F32, models: Models, recipe: str | Recipe = "default") -> FitResult:
@@ -36,14 +83,9 @@ def fit(crops: F32, models: Models, recipe: str | Recipe = "default") -> FitResu
     Raises:
         ParameterError: crops of another size.
     """
-    size = models.crop_size
-    if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
-        raise ParameterError(
-            f"expected crops (B, 3, {size}, {size}); got {crops.shape}; use alignment.warp.crop"
-        )
+    photo = _checked(crops, models)
     settings = optimise.recipe(recipe) if isinstance(recipe, str) else recipe
     networks, place = models.networks, models.device
-    photo = torch.from_numpy(np.ascontiguousarray(crops, np.float32)).to(place)
     mirror = torch.from_numpy(models.profile.mirror()).to(place)
     points = torch.from_numpy(LANDMARK_MIRROR).to(place)
     target = optimise.observe(networks, photo, settings, mirror, points)
@@ -67,7 +109,7 @@ def _result(models: Models, recipe: Recipe, y: Tensor, trace: Tensor, target: lo
     networks, n = models.networks, models.networks.n_au
     with torch.no_grad():
         image = networks.generator(y)
-        seen = networks.parser(image)
+        seen = networks.parser(image, heads=False)
         _, gap = networks.sketch(y)
         if recipe.readings:  # seen directly in the photo, rather than through three muscles
             gap = target.readings[:, n]

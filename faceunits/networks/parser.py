@@ -48,6 +48,10 @@ class ParserConfig:
     """Numbers the reading head returns; 0 leaves the head out."""
     dilations: tuple[int, ...] = (1, 1, 1, 1)
     """Of the 3x3 convolutions of each stage; the paper has none."""
+    close_ups: bool = False
+    """Let the reading head also see eyes with brows, and the mouth, at the crop's full resolution."""
+    doubts: int = 0
+    """Readings, the first ones, whose likely error is told too; 0 leaves that out."""
     place: bool = False
     """Add a learned map of places to the first stage: crops are aligned, and convolutions are blind
     to where they are. The paper has none."""
@@ -56,7 +60,7 @@ class ParserConfig:
 RESNET50 = ParserConfig()
 LIGHT = ParserConfig(
     blocks=(2, 2, 2, 2), planes=(16, 24, 40, 56), stem=24, pool=False, size=128,
-    dilations=(1, 1, 2, 4), place=True,
+    dilations=(1, 1, 2, 4), place=True, close_ups=True,
 )  # fmt: skip
 
 
@@ -94,13 +98,15 @@ class Bottleneck(nn.Module):
 class Features:
     """What E says of a crop: `maps` C1..C4, each `(B, C_i, h, w)`; `logits` `(B, 11, h, w)`;
     `heat` `(B, K, h, w)` landmark scores, `points` `(B, K, 2)` their mean place in crop pixels and
-    `readings` `(B, R)`, or None where E has no such head."""
+    `readings` `(B, R)`, `log_variance` `(B, N)` of the errors of the first N readings; or None where E
+    has no such head."""
 
     maps: tuple[Tensor, ...]
     logits: Tensor
     heat: Tensor | None
     points: Tensor | None
     readings: Tensor | None
+    log_variance: Tensor | None
 
 
 class Parser(nn.Module):
@@ -141,8 +147,8 @@ class Parser(nn.Module):
             out *= s
         return out
 
-    def forward(self, image: Tensor) -> Features:
-        """`image` `(B, 3, S, S)` RGB in [0, 1]."""
+    def forward(self, image: Tensor, *, heads: bool = True) -> Features:
+        """`image` `(B, 3, S, S)` RGB in [0, 1]; without `heads` only maps and logits are made."""
         x = F.relu(self.bn1(self.conv1((image - self.mean) / self.std)))
         if self.config.pool:
             x = F.max_pool2d(x, 3, 2, 1)
@@ -152,10 +158,13 @@ class Parser(nn.Module):
             if stage == 1 and self.place is not None:
                 x = x + self.place
             maps.append(x)
-        heat = None if self.pointer is None else self.pointer(x)
-        points = None if heat is None else _expectation(heat, self.stride)
-        readings = None if self.reader is None or points is None else self.reader(x, points)
-        return Features(tuple(maps), self.classifier(x), heat, points, readings)
+        heat = points = readings = doubt = None
+        if self.pointer is not None and heads:
+            heat = self.pointer(x)
+            points = _expectation(heat, self.stride)
+            if self.reader is not None:
+                readings, doubt = self.reader(x, points, image)
+        return Features(tuple(maps), self.classifier(x), heat, points, readings, doubt)
 
     def scores(self, logits: Tensor, *, every: int = 1) -> Tensor:
         """`(B, 11, S, S)` class scores at full size (bilinear, GE-Net section 3.3), or at every
@@ -189,23 +198,97 @@ class Reader(nn.Module):
         )  # fmt: skip
         self.local = nn.Sequential(nn.Conv2d(channels, 24, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU())
         self.linear = nn.Linear(points, config.readings)
+        self.close_up = CloseUp(config.size) if config.close_ups else None
+        extra = 0 if self.close_up is None else self.close_up.features
         self.dense = nn.Sequential(
-            nn.Linear(96 * 64 + 24 * config.landmarks + points, 320), nn.ReLU(),
+            nn.Linear(96 * 64 + 24 * config.landmarks + points + extra, 320), nn.ReLU(),
             nn.Linear(320, 256), nn.ReLU(), nn.Linear(256, config.readings),
         )  # fmt: skip
+        self.doubt = nn.Linear(256, config.doubts) if config.doubts else None
 
-    def forward(self, x: Tensor, points: Tensor) -> Tensor:
-        """`x` `(B, C, h, w)`, `points` `(B, K, 2)` crop pixels."""
+    def forward(self, x: Tensor, points: Tensor, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`x` `(B, C, h, w)`, `points` `(B, K, 2)` crop pixels, `image` `(B, 3, S, S)`; readings
+        `(B, R)` and the log variance of their errors."""
         whole, local = self.squeeze(x).flatten(1), self.local(x)
+        points = points.detach()
+        parts = [whole, _at(local.float(), points, self.size)]
+        if self.close_up is not None:
+            parts.append(self.close_up(image, points))
         with torch.autocast(x.device.type, enabled=False):
-            # pixel p of the crop is at (2p + 1) / size - 1 of the map
-            where = (2 * points.detach() + 1) / self.size - 1
-            here = F.grid_sample(local.float(), where[:, :, None], padding_mode="border", align_corners=False)
             shape = (points.float().flatten(1) - self.mean) / self.std
-            out: Tensor = self.linear(shape) + self.dense(
-                torch.cat([whole.float(), here.flatten(1), shape.clamp(-5, 5)], 1)
-            )
-        return out
+            parts.insert(2, shape.clamp(-5, 5))
+            hidden = self.dense[:-1](torch.cat([p.float() for p in parts], 1))
+            readings: Tensor = self.linear(shape) + self.dense[-1](hidden)
+            # the doubt only watches: it must not change what it judges
+            doubt = None if self.doubt is None else self.doubt(hidden.detach()).clamp(-12, 2)
+        return readings, doubt
+
+
+def _at(maps: Tensor, points: Tensor, size: int) -> Tensor:
+    """`(B, C * K)` maps `(B, C, h, w)` read at points `(B, K, 2)`, crop pixels."""
+    where = (2 * points + 1) / size - 1  # pixel p of the crop is at (2p + 1) / size - 1 of the map
+    with torch.autocast(maps.device.type, enabled=False):
+        return F.grid_sample(maps, where[:, :, None], padding_mode="border", align_corners=False).flatten(1)
+
+
+class CloseUp(nn.Module):
+    """Eyes with brows, and the mouth, cut out of the crop without loss of resolution.
+
+    Each is placed by its own corners, so that a lid's height or a lip's press is seen in one place
+    whoever's face it is. The eye on the subject's left is mirrored: both sides share one network.
+    """
+
+    features = 2 * 192 + 256
+    eye_grid: Tensor
+    mouth_grid: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        # in units of the eye's and of the mouth's width in the base face: from brow to cheek, from nose to chin
+        self.register_buffer("eye_grid", _grid(40, 40, (-1.2, 1.2), (-1.4, 1.0)), persistent=False)
+        self.register_buffer("mouth_grid", _grid(40, 56, (-1.0, 1.0), (-0.65, 0.8)), persistent=False)
+        self.eye = _small(3, 10 * 10, 192)
+        self.mouth = _small(3, 10 * 14, 256)
+
+    def forward(self, image: Tensor, points: Tensor) -> Tensor:
+        """`(B, features)` from `image` `(B, 3, S, S)` and the 68 `points` `(B, 68, 2)`, crop pixels."""
+        unit = self.size / 128
+        right = self._cut(image, points[:, 36], points[:, 39], self.eye_grid, 19.0 * unit)
+        left = self._cut(image, points[:, 45], points[:, 42], self.eye_grid, 19.0 * unit)
+        mouth = self._cut(image, points[:, 48], points[:, 54], self.mouth_grid, 33.0 * unit)
+        eyes = self.eye(torch.cat([right, left]))
+        return torch.cat([*eyes.chunk(2), self.mouth(mouth)], 1)
+
+    def _cut(self, image: Tensor, outer: Tensor, inner: Tensor, grid: Tensor, width: float) -> Tensor:
+        """Patches around the middle of two corners, x from `outer` to `inner`, level with the crop.
+
+        The unit of length is fixed: the distance of the corners is itself what some muscles change.
+        """
+        middle = (outer + inner) / 2
+        sign = torch.sign(inner[:, 0] - outer[:, 0])
+        x = middle[:, 0, None, None] + width * sign[:, None, None] * grid[..., 0]
+        y = middle[:, 1, None, None] + width * grid[..., 1]
+        where = (2 * torch.stack([x, y], -1) + 1) / self.size - 1
+        with torch.autocast(image.device.type, enabled=False):
+            return 2 * F.grid_sample(image, where, padding_mode="border", align_corners=False) - 1
+
+
+def _grid(rows: int, columns: int, x: tuple[float, float], y: tuple[float, float]) -> Tensor:
+    """`(rows, columns, 2)` places x, y."""
+    across, down = torch.linspace(*x, columns), torch.linspace(*y, rows)
+    return torch.stack(torch.meshgrid(across, down, indexing="xy"), -1)
+
+
+def _small(inputs: int, places: int, outputs: int) -> nn.Sequential:
+    """Three convolutions, two of stride 2, and a dense layer: what a close-up shows."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, 24, 5, 2, 2, bias=False), nn.BatchNorm2d(24), nn.ReLU(),
+        nn.Conv2d(24, 48, 3, 2, 1, bias=False), nn.BatchNorm2d(48), nn.ReLU(),
+        nn.Conv2d(48, 48, 3, 1, 1, bias=False), nn.BatchNorm2d(48), nn.ReLU(),
+        nn.Conv2d(48, 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Flatten(), nn.Linear(16 * places, outputs), nn.ReLU(),
+    )  # fmt: skip
 
 
 def _expectation(heat: Tensor, stride: int) -> Tensor:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from faceunits.alignment import warp
 from faceunits.rig import raster, shade, shape
 from faceunits.rig.look import PLAIN, PLAIN_LIGHT, Light, Look
+from faceunits.rig.muscles import Muscles
 from faceunits.rig.shape import FaceModel
 
 F32 = NDArray[np.float32]
@@ -27,7 +28,8 @@ SHADOW_SIZE = 128
 class Scene:
     """What is drawn: identity `(D,)` in standard deviations, shape weights `(E,)`, pose and look.
 
-    `jitter` `(5, 2)` cm is added to the five points, as an imperfect detector would.
+    `jitter` `(5, 2)` cm is added to the five points, as an imperfect detector would. `muscles` change
+    the rig's shapes for one person.
     """
 
     identity: F32
@@ -39,6 +41,7 @@ class Scene:
     look: Look = PLAIN
     light: Light = PLAIN_LIGHT
     jitter: F32 | None = None
+    muscles: Muscles | None = None
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,10 @@ def draw(model: FaceModel, static: Static, scene: Scene, size: int, backdrop: F3
         size: pixels per side of the crop.
         backdrop: `(S, S, 3)` float32 in [0, 1] behind the head; mid grey when None.
     """
-    rest = shape.vertices(model, scene.identity, np.zeros_like(scene.weights))
-    points = shape.vertices(model, scene.identity, scene.weights, gaze_deg=scene.gaze_deg)
+    rest = shape.vertices(model, scene.identity, np.zeros_like(scene.weights), muscles_=scene.muscles)
+    points = shape.vertices(
+        model, scene.identity, scene.weights, gaze_deg=scene.gaze_deg, muscles_=scene.muscles
+    )
     rotate = shape.rotation(scene.pitch_deg, scene.yaw_deg)
     screen = shape.project(model, points, rotate, distance=scene.distance)
     matrix = frame(screen[model.landmarks], scene.jitter, size)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from faceunits.aus import Profile
 from faceunits.errors import ParameterError, RigError
-from faceunits.rig import upstream
+from faceunits.rig import muscles, upstream
+from faceunits.rig.muscles import Muscles
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -170,8 +171,9 @@ def aperture(vertices: F32, landmarks: I32) -> F32:
 
 
 def vertices(
-    model: FaceModel, identity: F32, weights: F32, *, gaze_deg: tuple[float, float] = (0.0, 0.0)
-) -> F32:
+    model: FaceModel, identity: F32, weights: F32, *, gaze_deg: tuple[float, float] = (0.0, 0.0),
+    muscles_: Muscles | None = None,
+) -> F32:  # fmt: skip
     """`(V, 3)` positions in cm.
 
     Args:
@@ -180,6 +182,7 @@ def vertices(
         weights: `(E,)` of the expression shapes, clipped to [0, 1]: two action units that share a
             shape must not overshoot it.
         gaze_deg: up and to the subject's left; turns the eyeballs, the lids follow the shapes.
+        muscles_: how this person's muscles differ from the rig's; the rig's own when None.
 
     Blink is scaled by how wide this identity's eyes are, and the eyeballs recede under the lids;
     without both, wide eyes stay open at full blink.
@@ -192,8 +195,11 @@ def vertices(
     blink = [model.expression_names.index("eyeBlink" + s) for s in ("_L", "_R")]
     closing = weights[blink]
     weights[blink] *= gain
-    for shape in np.flatnonzero(weights):
-        out += weights[shape] * model.expression[shape]
+    if muscles_ is not None:
+        out += muscles.move(muscles_, model.expression, model.neutral, weights)
+    else:
+        for shape in np.flatnonzero(weights):
+            out += weights[shape] * model.expression[shape]
     for side, name in enumerate(("sclera_L", "sclera_R")):
         ball = model.vert_geometry == model.geometry_names.index(name)
         center = model.eye_center[side] + (out[ball] - model.neutral[ball]).mean(0)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from faceunits import aus
 from faceunits.errors import ConfigError
-from faceunits.rig import look, render, sample, shape, skin, surround
+from faceunits.rig import look, muscles, render, sample, shape, skin, surround
 from faceunits.rig.shade import HELEN
 
 F32 = NDArray[np.float32]
@@ -45,6 +45,8 @@ class SynthConfig:
     """Pixels per side."""
     shard: int = 1000
     """Faces per shard."""
+    muscles: float = 0.0
+    """Share of the faces whose muscles differ from the rig's (`rig.muscles`)."""
     jitter: bool = True
     """Move the crop as an imperfect detector would (varied look only)."""
     seed: int = 0
@@ -106,12 +108,15 @@ def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple
         face = replace(face, identity=near)
         identity = shape.identity_weights(stage_.model, near)
     jitter = rng.normal(0, 0.12, (5, 2)) + rng.normal(0, 0.15, (1, 2)) if config.jitter else None
+    # drawn only where asked for: the shards of earlier seeds stay what they were
+    differs = config.muscles > 0 and rng.random() < config.muscles
     return face, render.Scene(
         identity, weights, face.pitch_deg, face.yaw_deg,
         gaze_deg=(float(rng.normal(0, 7)), float(rng.normal(0, 11))),
         distance=float(np.exp(rng.uniform(np.log(30), np.log(200)))),
         look=skin_look, light=look.varied_light(rng),
         jitter=None if jitter is None else jitter.astype(np.float32),
+        muscles=muscles.draw(rng, stage_.model.expression_names) if differs else None,
     )  # fmt: skip
 
 
@@ -123,8 +128,9 @@ def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
     rows: list[dict[str, object]] = []
     for _ in range(config.shard):
         face, seen = scene(rng, on, config)
+        # lips that part at rest are parted: the gap is measured from the rig's closed mouth
         rest = shape.vertices(on.model, seen.identity, np.zeros_like(seen.weights))
-        points = shape.vertices(on.model, seen.identity, seen.weights)
+        points = shape.vertices(on.model, seen.identity, seen.weights, muscles_=seen.muscles)
         opened = gap_cm(points[on.model.landmarks]) - gap_cm(rest[on.model.landmarks])
         if config.look == "plain":
             drawn = render.draw(on.model, on.static, seen, config.size)

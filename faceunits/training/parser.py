@@ -41,7 +41,8 @@ class ParserTraining:
     backbone: str = "light"
     """`light` or `resnet50`."""
     init: str = ""
-    """ResNet-50 ImageNet state dict for the trunk, or weights of an earlier E; may be empty."""
+    """What to start from: a ResNet-50 ImageNet state dict (`.pt`, `.pth`), or an earlier E (a
+    `.safetensors` file, or `parser` for the shipped one); may be empty."""
     profile: str = "default"
     """Action-unit profile of the renders."""
     n_identity: int = 60
@@ -60,6 +61,10 @@ class ParserTraining:
     """Of the squared error of identity parameters."""
     rest_weight: float = 1.5
     """Of the squared readings of people asked for a neutral face, whose true values are known."""
+    twin_weight: float = 1.0
+    """Of the squared difference, times `reading_weight`, between two views of one portrait."""
+    doubt_weight: float = 0.02
+    """Of the log likelihood of the readings' errors under the doubt that E tells; trains nothing else."""
     rotate: int = 8
     """Shards held in memory; one is exchanged every 64 batches."""
     loop: loop.LoopConfig = field(default_factory=loop.LoopConfig)
@@ -141,6 +146,10 @@ class Crops:
         rest = np.zeros(n_render + n_photo, bool)
         if self.photos is not None:
             for k in range(n_photo):
+                if k % 2:  # the one before again, seen otherwise
+                    images.append(_recolour(rng, _shifted(rng, self.photos["image"][j])))
+                    labels.append(np.full_like(self.photos["label"][j], IGNORE))
+                    continue
                 # rest is rare among the portraits, and the only thing known of their muscles
                 pool = np.flatnonzero(self.photos["neutral"]) if rng.random() < 0.4 else None
                 j = (
@@ -170,6 +179,14 @@ class Crops:
             "points": torch.from_numpy(points), "rest": torch.from_numpy(rest),
             "flipped": torch.from_numpy(flip),
         }  # fmt: skip
+
+
+def _shifted(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Moved by up to two pixels, the border repeated."""
+    dy, dx = (int(v) for v in rng.integers(-2, 3, 2))
+    size = len(image)
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="edge")
+    return padded[2 + dy : 2 + dy + size, 2 + dx : 2 + dx + size]
 
 
 def _recolour(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -249,22 +266,59 @@ def losses(net: nn.Module, batch: Batch, config: ParserTraining) -> loop.Losses:
     if bool(straight.any()):
         terms["identity"] = config.identity_weight * wrong[straight][:, n_au + 3 :].mean()
     terms["heat"] = config.heat_weight * heat_loss(seen.heat[:n], batch["points"], inside, net.stride)
+    if seen.log_variance is not None:
+        doubt = seen.log_variance[:n].float()
+        error = wrong[:, : doubt.shape[1]].detach()
+        terms["doubt"] = config.doubt_weight * (error * torch.exp(-doubt) + doubt).mean()
+    if len(read) - n > 1:
+        terms["twins"] = config.twin_weight * config.reading_weight * twin_loss(read, batch["flipped"], n, config)
     rest = batch["rest"]
     if bool(rest.any()):
         terms["rest"] = config.rest_weight * read[rest][:, : n_au + 1].square().mean()
     return terms
 
 
+def twin_loss(read: Tensor, flipped: Tensor, n: int, config: ParserTraining) -> Tensor:
+    """Mean squared difference of action units, gap and pose between portraits n, n + 2, ... and the other
+    views of them, n + 1, n + 3, ...; flipped faces are turned back first."""
+    mirror = torch.from_numpy(aus.profile(config.profile).mirror())
+    n_au = len(mirror)
+    turned = torch.cat([read[:, mirror], read[:, n_au : n_au + 2], -read[:, n_au + 2 : n_au + 3]], 1)
+    straight = torch.where(flipped[:, None], turned, read[:, : n_au + 3])[n:]
+    pairs = len(straight) // 2 * 2
+    return (straight[0:pairs:2] - straight[1:pairs:2]).square().mean()
+
+
 def build(config: ParserTraining) -> Parser:
     """E of a training configuration."""
     base: ParserConfig = {"light": LIGHT, "resnet50": RESNET50}[config.backbone]
     names = reading_names(aus.profile(config.profile), config.n_identity)
-    net = Parser(ParserConfig(**{**base.__dict__, "landmarks": 68, "readings": len(names)}))
+    sizes = {"landmarks": 68, "readings": len(names), "doubts": len(names) - config.n_identity}
+    net = Parser(ParserConfig(**{**base.__dict__, **sizes}))
     if config.init:
-        state, own = torch.load(config.init, weights_only=True), net.state_dict()
-        fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
-        net.load_state_dict(fitting, strict=False)
+        start(net, _state(config.init))
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _state(source: str) -> dict[str, Tensor]:
+    if Path(source).suffix in (".pt", ".pth"):
+        state: dict[str, Tensor] = torch.load(source, weights_only=True)
+        return state
+    return weights.load(source)[0]
+
+
+def start(net: Parser, state: dict[str, Tensor]) -> None:
+    """Copies the tensors that fit; a dense layer that hears more than before ignores the new at first."""
+    own = net.state_dict()
+    for name, value in state.items():
+        if name not in own:
+            continue
+        if value.shape == own[name].shape:
+            own[name] = value.to(own[name].dtype)
+        elif value.ndim == 2 and value.shape[0] == own[name].shape[0] and value.shape[1] < own[name].shape[1]:
+            own[name] = torch.zeros_like(own[name])
+            own[name][:, : value.shape[1]] = value
+    net.load_state_dict(own)
 
 
 def prime(net: Parser, shards: list[dict[str, NDArray[Any]]], *, noise_px: float = 1.0) -> None:
@@ -300,8 +354,9 @@ def train(config: ParserTraining) -> Parser:
     """Trains E and writes `parser.safetensors` into the output folder."""
     torch.manual_seed(config.loop.seed)
     net = build(config)
-    first = Crops(config, 0)
-    prime(net, [first.load() for _ in range(config.rotate)])
+    if "reader.linear.weight" not in (_state(config.init) if config.init else {}):
+        first = Crops(config, 0)
+        prime(net, [first.load() for _ in range(config.rotate)])
     mean = loop.run(
         net, lambda step: iter(Crops(config, step)), lambda m, b: losses(m, b, config), config.loop,
         config.out, settings=config,
