@@ -61,11 +61,13 @@ def estimate(
         typer.Option("--output", "-o", help="table (.csv), with a .json beside it; else to stdout"),
     ] = None,
     overlay: Annotated[Path | None, typer.Option(help="folder for pictures of what was measured")] = None,
-    method: Annotated[str, typer.Option(help="fit")] = "fit",
+    method: Annotated[
+        str, typer.Option(help="fast: one pass per face; refine: and a few steps of the fit; fit: all of it")
+    ] = "fast",
     recipe: Recipe = "default",
     detector: Annotated[str, typer.Option(help="builtin, or mediapipe (extra of that name)")] = "builtin",
     device: Device = "auto",
-    batch: Annotated[int, typer.Option(help="faces fitted at a time")] = 8,
+    batch: Annotated[int, typer.Option(help="faces measured at a time")] = 8,
 ) -> None:
     """Write the action units of every face in photos as a table."""
     from faceunits.io import table as table_io

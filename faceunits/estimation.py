@@ -1,6 +1,6 @@
-"""Photos to rows: read, find the faces, align, fit, and put the answers in a plain table.
+"""Photos to rows: read, find the faces, align, measure, and put the answers in a plain table.
 
-    file ─ io ─► photo ─ detect ─► faces ─ warp ─► crops ─ fit ─► FitResult ─► rows, overlay
+    file ─ io ─► photo ─ detect ─► faces ─ warp ─► crops ─ read or fit ─► Reading ─► rows, overlay
 
 A photo that cannot be read, or shows no face, is a row that says so; the rest of a run goes on.
 """
@@ -22,7 +22,7 @@ from faceunits import aus
 from faceunits.errors import AlignmentError, ConfigError, InputError
 from faceunits.io import image as image_io
 from faceunits.io.files import printable
-from faceunits.types import Face, FitResult
+from faceunits.types import Face, FitResult, Reading
 
 if TYPE_CHECKING:
     from faceunits.alignment.detect import FaceSource
@@ -43,6 +43,9 @@ COLUMNS = (
 UNREADABLE = "unreadable: "
 """Beginning of `reason` in the row of a file that could not be read."""
 
+METHODS = ("fast", "refine", "fit")
+"""One pass of E; that and a few steps of the fit; the whole fit. More time, more evidence."""
+
 _OVERLAY_SIDE = 1280
 
 
@@ -62,7 +65,7 @@ class _Photo:
 def estimate(
     source: Source,
     *,
-    method: str = "fit",
+    method: str = "fast",
     recipe: str = "default",
     device: str = "auto",
     detector: FaceSource | None = None,
@@ -74,20 +77,21 @@ def estimate(
 
     Args:
         source: a photo or folder, a picture `(H, W, 3)` uint8 RGB, or several of these.
-        method: `fit`, the only one so far.
-        recipe: `default`, or `paper` for GE-Net's own setting.
+        method: `fast` reads each face in one pass of a network; `fit` finds the rendered face that looks
+            like it, by gradient descent; `refine` does a few steps of that from the fast reading.
+        recipe: of `fit`: `default`, or `paper` for GE-Net's own setting.
         device: `auto`, `cpu`, `cuda`, ...
         detector: the built-in one by default; else one of `alignment.adapters`, or any function from a
             picture to its faces, called once per readable photo, in order.
         overlay: folder for one picture per photo that shows what was measured; made if need be.
-        batch: faces fitted at a time.
+        batch: faces measured at a time.
         progress: called after each photo with the number done, the number in all, and the name.
 
     Returns:
         A table with `COLUMNS`, then `AU01_r`, `AU01_L_r`, `AU01_R_r`, ... in [0, 5] (5 x parameter, linear,
         uncalibrated); sides are the subject's. `face_id` counts from 0, the largest face, within a photo.
-        `confidence` is the smaller of the detector's and the fit's. Box in pixels of the upright photo; pose
-        in degrees: pitch + nose down, yaw + towards the subject's left, roll + clockwise in the image.
+        `confidence` is the smaller of the detector's and the method's. Box in pixels of the upright photo;
+        pose in degrees: pitch + nose down, yaw + towards the subject's left, roll + clockwise in the image.
         A photo without a face, or one that cannot be read, is one row with `success` 0, `face_id` -1, a
         `reason`, and NaN elsewhere.
 
@@ -97,8 +101,7 @@ def estimate(
         ConfigError: an unknown method or recipe.
         WeightsError: weights that are missing or damaged.
     """
-    if method != "fit":
-        raise ConfigError(f"expected the method fit; got {method!r}; leave it out")
+    measure = measurer(method, recipe, evidence=overlay is not None)
     if batch < 1:
         raise ConfigError(f"expected a batch of at least 1; got {batch}")
     inputs = _inputs(source)
@@ -109,7 +112,7 @@ def estimate(
     for group in _groups(
         (_prepare(name, item, detector, networks.crop_size) for name, item in inputs), batch
     ):
-        results = _fit(group, networks, recipe, batch)
+        results = _measure(group, networks, measure, batch)
         for photo, found in zip(group, results, strict=True):
             rows += _rows(photo, found)
             if names and any(found):
@@ -148,11 +151,40 @@ def fit(
     if len(inputs) != 1:
         raise InputError(f"expected one photo; got {len(inputs)}; use estimate for several")
     photo = _prepare(*inputs[0], detector, networks.crop_size)
-    found = [f for f in _fit([photo], networks, recipe, batch)[0] if f]
+    found = [f for f in _measure([photo], networks, measurer("fit", recipe), batch)[0] if f]
     if not found:
         reason = (photo.reason or photo.reasons[0]).removeprefix(UNREADABLE)
         raise InputError(f"expected a face in {photo.name}; {reason}; use another photo")
-    return _join([select(result, index) for result, index in found])
+    return _join([select(fitted(result), index) for result, index in found])
+
+
+def fitted(result: Reading) -> FitResult:
+    """The same, known to carry its evidence."""
+    assert isinstance(result, FitResult)  # `measurer` was asked for it
+    return result
+
+
+Measure = Callable[[F32, "Models"], Reading]
+
+
+def measurer(method: str, recipe: str = "default", *, evidence: bool = False) -> Measure:
+    """The function from crops to readings of a method; with `evidence` its results are `FitResult`.
+
+    Raises:
+        ConfigError: an unknown method or recipe, or a recipe for a method that has none.
+    """
+    from faceunits import fitting
+
+    if method not in METHODS:
+        raise ConfigError(f"expected the method {', '.join(METHODS)}; got {method!r}")
+    if method == "fit":
+        fitting.recipe(recipe)  # refused now rather than after the first photo
+        return lambda crops, networks: fitting.fit(crops, networks, recipe=recipe)
+    if recipe != "default":
+        raise ConfigError(f"the method {method} has no recipe; got {recipe!r}; use --method fit")
+    if method == "fast" and not evidence:
+        return lambda crops, networks: fitting.read(crops, networks)
+    return lambda crops, networks: fitting.fit(crops, networks, recipe=method)
 
 
 def select(result: FitResult, index: int) -> FitResult:
@@ -261,18 +293,16 @@ def _groups(photos: Iterable[_Photo], batch: int) -> Iterator[list[_Photo]]:
         yield group
 
 
-Found = list[tuple[FitResult, int] | None]
+Found = list[tuple[Reading, int] | None]
 
 
-def _fit(group: Sequence[_Photo], networks: Models, recipe: str, batch: int) -> list[Found]:
+def _measure(group: Sequence[_Photo], networks: Models, measure: Measure, batch: int) -> list[Found]:
     """For each photo and face the result that holds it and its place there; None where there is no crop."""
-    from faceunits import fitting
-
     crops = [crop for photo in group for crop in photo.crops if crop is not None]
-    places: list[tuple[FitResult, int]] = []
+    places: list[tuple[Reading, int]] = []
     for start in range(0, len(crops), batch):
         part = np.stack(crops[start : start + batch])
-        result = fitting.fit(part, networks, recipe=recipe)
+        result = measure(part, networks)
         places += [(result, i) for i in range(len(part))]
     following = iter(places)
     return [[None if crop is None else next(following) for crop in photo.crops] for photo in group]
@@ -292,12 +322,12 @@ def _rows(photo: _Photo, found: Found) -> list[dict[str, Any]]:
     return out
 
 
-def _measured(face: Face, result: FitResult, index: int) -> dict[str, Any]:
+def _measured(face: Face, result: Reading, index: int) -> dict[str, Any]:
     part = slice(index, index + 1)
     columns = aus.columns(result.names, result.au[part], result.lip_gap[part])
     values: dict[str, Any] = {name: float(column[0]) for name, column in columns.items()}
     if not np.all(np.isfinite(list(values.values()))):
-        return {"reason": "the fit did not converge"}
+        return {"reason": "the measurement is not a number"}
     return values | {
         "success": 1,
         "reason": "",
@@ -344,6 +374,9 @@ def _write_overlay(path: Path, photo: _Photo, found: Found) -> None:
             scaled = Face(face.box * np.float32(factor), face.points * np.float32(factor), face.score)
             title = f"{Path(photo.name).name}, face {i}"
             sheets.append(
-                overlay.sheet(small, scaled, crop, *place, roll_deg=photo.rolls_deg[i], title=title)
+                overlay.sheet(
+                    small, scaled, crop, fitted(place[0]), place[1],
+                    roll_deg=photo.rolls_deg[i], title=title,
+                )  # fmt: skip
             )
     image_io.write(path, overlay.stack(sheets))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from faceunits import aus, estimation, fitting
-from faceunits.types import Face, FitResult
+from faceunits.types import Face, FitResult, Reading
 
 NAMES = aus.profile("default").names
 
@@ -65,6 +65,11 @@ def fit(crops: NDArray[np.float32], models: StandInModels, recipe: str = "defaul
     )
 
 
+def read(crops: NDArray[np.float32], models: StandInModels) -> Reading:
+    whole = fit(crops, models)
+    return Reading(**{name: getattr(whole, name) for name in Reading.__dataclass_fields__})
+
+
 def render(
     models: StandInModels,
     au: dict[str, float],
@@ -85,7 +90,7 @@ def install(patch: pytest.MonkeyPatch) -> None:
     """Put the stand-ins in the place of the networks."""
     patch.setattr(estimation, "_detector", lambda: detect)
     patch.setattr(estimation, "models", lambda device="auto": StandInModels())
-    for function in (fit, render, transfer):
+    for function in (fit, read, render, transfer):
         patch.setattr(fitting, function.__name__, function, raising=False)
 
 

@@ -66,7 +66,7 @@ def test_estimate_writes_table_description_and_overlay(command, tmp_path: Path) 
     assert "1 photo, 1 measured faces" in err
     assert pd.read_csv(out)["success"].tolist() == [1]
     about = json.loads((tmp_path / "out.json").read_text())
-    assert about["options"]["method"] == "fit"
+    assert about["options"]["method"] == "fast"
     assert (tmp_path / "pictures" / "a_overlay.png").is_file()
 
 
@@ -103,7 +103,7 @@ def test_a_bad_file_is_reported_and_the_others_are_measured(command, tmp_path: P
         (["estimate", "."], "has none"),
         (["estimate", "a.png", "-o", "out.xlsx"], "ending in .csv"),
         (["estimate", "a.png", "-o", "no/out.csv"], "make the folder"),
-        (["estimate", "a.png", "--method", "magic"], "method fit"),
+        (["estimate", "a.png", "--method", "magic"], "method fast"),
         (["estimate", "a.png", "--detector", "magic"], "builtin or mediapipe"),
         (["render", "AU99=1"], "not modelled"),
         (["render", "AU12=9"], "0 to 5"),
@@ -132,7 +132,7 @@ def test_ctrl_c_leaves_nothing(command, tmp_path: Path, monkeypatch: pytest.Monk
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(estimation, "_fit", interrupt)
+    monkeypatch.setattr(estimation, "_measure", interrupt)
     save(tmp_path / "a.png", ONE)
     code, out, err = command("estimate", tmp_path / "a.png", "-o", tmp_path / "out.csv")
     assert (code, out) == (130, "")

@@ -141,7 +141,7 @@ def test_inputs_of_the_wrong_kind(bad: object) -> None:
 
 
 def test_settings_of_the_wrong_kind() -> None:
-    with pytest.raises(ConfigError, match="method fit"):
+    with pytest.raises(ConfigError, match="method fast"):
         fu.estimate(ONE, method="magic")
     with pytest.raises(ConfigError, match="batch"):
         fu.estimate(ONE, batch=0)

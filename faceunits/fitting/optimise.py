@@ -9,7 +9,7 @@ sketch, E's own reading as a belief with known errors, rest as the likelier stat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,7 +62,10 @@ PAPER = Recipe(optimiser="descent")
 DEFAULT = Recipe(
     iterations=15, features=10.0, landmarks=1.0, readings=1.0, mirror=True, curves=True, start_at_reading=True
 )
-RECIPES = {"default": DEFAULT, "paper": PAPER}
+REFINE = replace(DEFAULT, iterations=5, mirror=False)
+FAST = replace(REFINE, iterations=0)
+"""E's reading as it is, with the face that M draws for it as evidence."""
+RECIPES = {"default": DEFAULT, "paper": PAPER, "refine": REFINE, "fast": FAST}
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,10 @@ def observe(
         ConfigError: an E without landmarks and readings, and a recipe that uses them.
     """
     with torch.no_grad():
-        seen = networks.parser(crops, heads=False) if _blind(recipe) else networks.parser(crops)
+        seen = networks.parser(crops)
         maps = loss.masked(seen, networks.beta, attention=recipe.attention)
         probability = seen.logits.float().softmax(1)
-        if _blind(recipe):
+        if seen.readings is None and not _needs_heads(recipe):
             nothing = crops.new_zeros(len(crops), 0)
             return Target(maps, probability, crops.new_zeros(len(crops), 0, 2), nothing)
         points, readings = heard(seen)
@@ -150,8 +153,8 @@ def observe(
     return Target(maps, probability, points, readings)
 
 
-def _blind(recipe: Recipe) -> bool:
-    return not (recipe.landmarks or recipe.readings or recipe.start_at_reading)
+def _needs_heads(recipe: Recipe) -> bool:
+    return bool(recipe.landmarks or recipe.readings or recipe.start_at_reading)
 
 
 def heard(seen: Features) -> tuple[Tensor, Tensor]:
@@ -249,4 +252,5 @@ def descend(networks: Networks, target: Target, recipe: Recipe) -> tuple[Tensor,
             code.clamp_(0, 1)
     with torch.no_grad():
         identity = code if space is None else space.decode(code)
-        return torch.cat([face, identity.clamp(0, 1)], 1).detach(), torch.stack(trace)
+        history = torch.stack(trace) if trace else y.new_zeros(0, len(y))
+        return torch.cat([face, identity.clamp(0, 1)], 1).detach(), history

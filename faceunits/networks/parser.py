@@ -106,7 +106,7 @@ class Features:
     heat: Tensor | None
     points: Tensor | None
     readings: Tensor | None
-    log_variance: Tensor | None
+    log_variance: Tensor | None = None
 
 
 class Parser(nn.Module):

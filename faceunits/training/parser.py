@@ -145,21 +145,18 @@ class Crops:
         points = np.stack([s["landmarks"][i] for s, i in rows]).astype(np.float32)
         rest = np.zeros(n_render + n_photo, bool)
         if self.photos is not None:
-            for k in range(n_photo):
-                if k % 2:  # the one before again, seen otherwise
-                    images.append(_recolour(rng, _shifted(rng, self.photos["image"][j])))
-                    labels.append(np.full_like(self.photos["label"][j], IGNORE))
-                    continue
+            n = len(self.photos["image"])
+            for k in range(0, n_photo, 2):
                 # rest is rare among the portraits, and the only thing known of their muscles
-                pool = np.flatnonzero(self.photos["neutral"]) if rng.random() < 0.4 else None
-                j = (
-                    int(rng.choice(pool))
-                    if pool is not None
-                    else int(rng.integers(len(self.photos["image"])))
-                )
-                images.append(_recolour(rng, self.photos["image"][j]))
-                labels.append(self.photos["label"][j])
+                pool = np.flatnonzero(self.photos["neutral"]) if rng.random() < 0.4 else np.arange(n)
+                j = int(rng.choice(pool))
+                image, label = self.photos["image"][j], self.photos["label"][j]
+                images.append(_recolour(rng, image))
+                labels.append(label)
                 rest[n_render + k] = self.photos["neutral"][j]
+                if k + 1 < n_photo:  # the same again, seen otherwise
+                    images.append(_recolour(rng, _shifted(rng, image)))
+                    labels.append(np.full_like(label, IGNORE))
         image = np.stack(images)
         label = np.stack(labels)
         flip = rng.random(len(image)) < 0.5
