@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from faceunits import aus, weights
 from faceunits.errors import ConfigError
 from faceunits.fitting.pipeline import LANDMARK_MIRROR
-from faceunits.networks.parser import LIGHT, RESNET50, Parser, ParserConfig
+from faceunits.networks.parser import LIGHT, RESNET50, Features, Parser, ParserConfig
 from faceunits.rig.shade import HELEN_MIRROR
 from faceunits.training import loop
 from faceunits.training.people import IGNORE, SETS
@@ -55,6 +55,8 @@ class ParserTraining:
     """Of the squared landmark error in crop fractions, in units of 1e-3."""
     heat_weight: float = 0.1
     """Of the cross-entropy of the landmark maps, which sharpens them long before their mean is right."""
+    exact_weight: float = 0.6
+    """Of the error of the close-ups' points, in pixels of 128."""
     reading_weight: float = 15.0
     """Of the squared error of action units, pose and lip gap."""
     identity_weight: float = 1.0
@@ -65,6 +67,11 @@ class ParserTraining:
     """Of the squared difference, times `reading_weight`, between two views of one portrait."""
     doubt_weight: float = 0.02
     """Of the log likelihood of the readings' errors under the doubt that E tells; trains nothing else."""
+    only_close_ups: bool = False
+    """Train nothing but the close-ups: for the first hundreds of steps, when their points are not yet fit
+    to be read."""
+    prime: bool = False
+    """Solve the reading head's linear path anew, on the points that E finds now, before training."""
     rotate: int = 8
     """Shards held in memory; one is exchanged every 64 batches."""
     loop: loop.LoopConfig = field(default_factory=loop.LoopConfig)
@@ -221,9 +228,13 @@ def heat_loss(heat: Tensor, points: Tensor, inside: Tensor, stride: int) -> Tens
 
     `points` `(B, K, 2)` crop pixels; `inside` `(B, K, 1)` whether to count it.
     """
+    return cell_loss(heat, (points - (stride - 1) / 2) / stride, inside)
+
+
+def cell_loss(heat: Tensor, at: Tensor, inside: Tensor) -> Tensor:
+    """As `heat_loss`, with places `at` `(B, K, 2)` in cells of the maps."""
     h, w = heat.shape[-2:]
     log_p = heat.float().flatten(2).log_softmax(-1)
-    at = (points - (stride - 1) / 2) / stride
     x, y = at[..., 0].clamp(0, w - 1.001), at[..., 1].clamp(0, h - 1.001)
     i, j = y.floor(), x.floor()
     fy, fx = y - i, x - j
@@ -247,7 +258,8 @@ def losses(net: nn.Module, batch: Batch, config: ParserTraining) -> loop.Losses:
     dy, dx = (int(v) for v in torch.randint(0, 2, (2,)))
     scores = net.scores(seen.logits, every=2)
     terms = {"parsing": parsing_loss(scores, batch["label"][:, dy::2, dx::2])}
-    gap = (seen.points[:n].float() - batch["points"]) / size
+    rough = seen.points if seen.rough is None else seen.rough
+    gap = (rough[:n].float() - batch["points"]) / size
     inside = ((batch["points"] > 0) & (batch["points"] < size - 1)).all(-1, keepdim=True)
     # robust: a covered landmark may be anywhere
     terms["points"] = (
@@ -255,6 +267,8 @@ def losses(net: nn.Module, batch: Batch, config: ParserTraining) -> loop.Losses:
         * (F.smooth_l1_loss(gap, torch.zeros_like(gap), beta=0.02, reduction="none") * inside).mean()
         * 10
     )
+    if seen.close_ups:
+        terms |= close_up_losses(net, seen, batch["points"], inside, config)
     read = seen.readings.float()
     wrong = (read[:n] - batch["code"]).square()
     terms["au"] = config.reading_weight * wrong[:, : n_au + 3].mean()
@@ -273,6 +287,29 @@ def losses(net: nn.Module, batch: Batch, config: ParserTraining) -> loop.Losses:
     if bool(rest.any()):
         terms["rest"] = config.rest_weight * read[rest][:, : n_au + 1].square().mean()
     return terms
+
+
+def close_up_losses(
+    net: Parser, seen: Features, points: Tensor, inside: Tensor, config: ParserTraining
+) -> loop.Losses:
+    """The points of the close-ups: cross-entropy of their maps, and their own error, in tenths of pixels."""
+    assert net.reader is not None
+    assert net.reader.close_up is not None
+    assert seen.points is not None
+    assert seen.rough is not None
+    n, maps, exact = len(points), [], []
+    cells = net.reader.close_up.cells(points, seen.rough[:n].detach().float())
+    for (index, at), heat in zip(cells, seen.close_ups, strict=True):
+        h, w = heat.shape[-2:]
+        within = (at > 0) & (at < at.new_tensor([w - 1, h - 1]))
+        seen_here = inside[:, index] & within.all(-1, keepdim=True)
+        maps.append(cell_loss(heat[:n], at, seen_here))
+        gap = (seen.points[:n, index].float() - points[:, index]) * (128 / net.config.size)
+        exact.append((F.smooth_l1_loss(gap, torch.zeros_like(gap), beta=0.5, reduction="none") * seen_here).mean())
+    return {
+        "maps": config.heat_weight * torch.stack(maps).mean(),
+        "exact": config.exact_weight * torch.stack(exact).mean(),
+    }
 
 
 def twin_loss(read: Tensor, flipped: Tensor, n: int, config: ParserTraining) -> Tensor:
@@ -294,6 +331,9 @@ def build(config: ParserTraining) -> Parser:
     net = Parser(ParserConfig(**{**base.__dict__, **sizes}))
     if config.init:
         start(net, _state(config.init))
+    if config.only_close_ups:
+        for name, value in net.named_parameters():
+            value.requires_grad_("close_up" in name)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -340,6 +380,31 @@ def prime(net: Parser, shards: list[dict[str, NDArray[Any]]], *, noise_px: float
         reader.dense[-1].weight.mul_(0.1)  # type: ignore[operator]
 
 
+def reprime(net: Parser, shards: list[dict[str, NDArray[Any]]], *, faces: int = 500) -> None:
+    """Solves the linear path again for a head that has learned: on the points E finds in `faces` faces of
+    each shard, for what its other path leaves of the truth."""
+    reader = net.reader
+    assert reader is not None
+    net.eval()
+    x_parts, rest_parts = [], []
+    with torch.inference_mode():
+        for shard in shards:
+            for i in range(0, faces, 50):
+                image = torch.from_numpy(shard["image"][i : i + 50]).permute(0, 3, 1, 2).float() / 255
+                seen = net(image)
+                x = (seen.points.flatten(1) - reader.mean) / reader.std
+                x_parts.append(x)
+                truth = torch.from_numpy(shard["code"][i : i + 50])
+                rest_parts.append(truth - (seen.readings - reader.linear(x)))
+    x = torch.cat([torch.cat(x_parts), torch.ones(len(shards) * faces, 1)], 1).double()
+    rest = torch.cat(rest_parts).double()
+    solved = torch.linalg.solve(x.T @ x + 10 * torch.eye(x.shape[1]), x.T @ rest).float()
+    with torch.no_grad():
+        reader.linear.weight.copy_(solved[:-1].T)
+        reader.linear.bias.copy_(solved[-1])
+    net.train()
+
+
 def codes(shard: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
     """`(n, R)` what the reading head should say, in the order of `reading_names`."""
     gap = np.minimum(shard["lip_gap"], 1.5)[:, None]
@@ -351,9 +416,11 @@ def train(config: ParserTraining) -> Parser:
     """Trains E and writes `parser.safetensors` into the output folder."""
     torch.manual_seed(config.loop.seed)
     net = build(config)
-    if "reader.linear.weight" not in (_state(config.init) if config.init else {}):
-        first = Crops(config, 0)
-        prime(net, [first.load() for _ in range(config.rotate)])
+    shards = Crops(config, 0)
+    if not config.init:
+        prime(net, [shards.load() for _ in range(config.rotate)])
+    elif config.prime and not (Path(config.out) / "checkpoint.pt").exists():
+        reprime(net, [shards.load() for _ in range(config.rotate)])
     mean = loop.run(
         net, lambda step: iter(Crops(config, step)), lambda m, b: losses(m, b, config), config.loop,
         config.out, settings=config,

@@ -1,0 +1,150 @@
+"""E's close-ups: where they lie, what they find again, and how they are trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small import N_AU, N_IDENTITY
+
+from faceunits.fitting.pipeline import LANDMARK_MIRROR
+from faceunits.networks import parser as networks
+from faceunits.networks.parser import CloseUp, Parser, ParserConfig
+from faceunits.training import parser as training
+
+SIZE = 128
+
+
+def face() -> torch.Tensor:
+    """`(1, 68, 2)` landmarks that lie about where a frontal face has them in a crop of 128 pixels."""
+    half = {17: (28, 28), 18: (32, 25), 19: (38, 24), 20: (45, 25), 21: (52, 28)}
+    half |= {36: (35, 40), 37: (40, 37), 38: (46, 37), 39: (51, 41), 40: (46, 43), 41: (40, 43)}
+    half |= {48: (47, 86), 49: (53, 82), 50: (60, 80), 51: (63.5, 81), 57: (63.5, 95), 58: (58, 94)}
+    half |= {59: (52, 91), 60: (49, 86), 61: (58, 85), 62: (63.5, 85), 66: (63.5, 88), 67: (58, 88)}
+    points = np.full((68, 2), 63.5, np.float32)
+    for i, p in half.items():
+        points[i] = p
+        points[LANDMARK_MIRROR[i]] = (SIZE - 1 - p[0], p[1])
+    return torch.from_numpy(points)[None]
+
+
+def light(**values: object) -> Parser:
+    torch.manual_seed(0)
+    config = ParserConfig(
+        blocks=(1, 1, 1, 1), planes=(4, 4, 4, 4), stem=8, pool=False, size=SIZE, landmarks=68,
+        readings=N_AU + 3 + N_IDENTITY, close_ups=True, doubts=N_AU + 3, **values,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return Parser(config).eval()
+
+
+def test_points_lie_inside_their_close_ups() -> None:
+    points = face()
+    for index, at in CloseUp(SIZE).cells(points, points):
+        assert at.shape == (1, len(index), 2)
+        assert (at > 0).all()
+        assert (at[..., 0] < 28).all()
+        assert (at[..., 1] < 22).all()
+
+
+def test_certain_scores_give_the_points_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores split between the four cells around a point, as training wants them, have it as their mean."""
+    close, points, rough = CloseUp(SIZE), face(), face() + torch.randn(1, 68, 2)
+    heats = []
+    for (index, at), size in zip(close.cells(points, rough), ((20, 22), (20, 22), (22, 28)), strict=True):
+        heat = torch.full((1, len(index), *size), 1e-9)
+        for k, (x, y) in enumerate(at[0].tolist()):
+            i, j = int(y), int(x)
+            for di, dj in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                heat[0, k, i + di, j + dj] = (1 - abs(y - i - di)) * (1 - abs(x - j - dj)) + 1e-9
+        heats.append(heat.log())
+    seen = torch.zeros(1, 1)
+    monkeypatch.setattr(close.eye, "forward", lambda x: (torch.cat(heats[:2]), seen.expand(2, 1)))
+    monkeypatch.setattr(close.mouth, "forward", lambda x: (heats[2], seen))
+    exact, _, _ = close(torch.zeros(1, 3, SIZE, SIZE), rough)
+    found = [*networks.EYE_RIGHT, *networks.EYE_LEFT, *networks.MOUTH]
+    torch.testing.assert_close(exact[:, found], points[:, found], atol=1e-2, rtol=0)
+    others = [k for k in range(68) if k not in found]
+    torch.testing.assert_close(exact[:, others], rough[:, others])
+
+
+def test_close_ups_of_a_mirrored_face_swap_its_sides() -> None:
+    close = CloseUp(SIZE).eval()
+    image = torch.rand(1, 3, SIZE, SIZE)
+    points = face() + torch.randn(1, 68, 2)
+    turned = points[:, LANDMARK_MIRROR] * torch.tensor([-1.0, 1.0]) + torch.tensor([SIZE - 1.0, 0.0])
+    with torch.no_grad():
+        straight, seen, _ = close(image, points)
+        mirrored, other, _ = close(image.flip(-1), turned)
+    eyes = [*networks.EYE_RIGHT, *networks.EYE_LEFT]
+    back = mirrored[:, LANDMARK_MIRROR] * torch.tensor([-1.0, 1.0]) + torch.tensor([SIZE - 1.0, 0.0])
+    torch.testing.assert_close(back[:, eyes], straight[:, eyes], atol=1e-3, rtol=0)
+    torch.testing.assert_close(other[:, :160], seen[:, 160:320], atol=1e-4, rtol=1e-3)
+
+
+def test_a_face_is_read_alike_in_any_company() -> None:
+    net = light()
+    images = torch.rand(3, 3, SIZE, SIZE)
+    with torch.no_grad():
+        together, alone = net(images), net(images[1:2])
+    torch.testing.assert_close(together.readings[1:2], alone.readings, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(together.points[1:2], alone.points, atol=1e-3, rtol=1e-4)
+
+
+def test_without_heads_only_the_maps_are_made() -> None:
+    net, image = light(), torch.rand(1, 3, SIZE, SIZE)
+    with torch.no_grad():
+        bare, whole = net(image, heads=False), net(image)
+    assert bare.readings is None
+    assert bare.points is None
+    torch.testing.assert_close(bare.logits, whole.logits)
+
+
+def test_doubt_only_watches() -> None:
+    """The term of doubt changes the doubt's own weights and nothing else."""
+    net = light().train()
+    seen = net(torch.rand(2, 3, SIZE, SIZE))
+    seen.log_variance.sum().backward()
+    moved = {name for name, p in net.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert moved <= {"reader.doubt.weight", "reader.doubt.bias"}
+    assert moved
+
+
+def test_an_earlier_head_is_heard_unchanged() -> None:
+    """Weights of a head without close-ups, put into one with them, give the same dense answer."""
+    torch.manual_seed(1)
+    old = Parser(ParserConfig(**{**light().config.__dict__, "close_ups": False, "doubts": 0})).eval()
+    new = light()
+    training.start(new, old.state_dict())
+    width = old.reader.dense[0].in_features
+    torch.testing.assert_close(new.reader.dense[0].weight[:, :width], old.reader.dense[0].weight)
+    assert not new.reader.dense[0].weight[:, width:].any()
+    torch.testing.assert_close(new.conv1.weight, old.conv1.weight)
+
+
+def test_the_linear_path_is_solved_for_what_the_other_leaves() -> None:
+    net = light()
+    rng = np.random.default_rng(0)
+    shard = {"image": rng.integers(0, 255, (100, SIZE, SIZE, 3), np.uint8)}
+    images = torch.from_numpy(shard["image"]).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        seen = net(images)
+        wanted = seen.readings + 0.1 * ((seen.points.flatten(1) - 64) @ torch.randn(136, seen.readings.shape[1]))
+    shard["code"] = wanted.numpy()
+    training.reprime(net, [shard], faces=100)
+    net.eval()
+    with torch.no_grad():
+        after = (net(images).readings - wanted).square().mean()
+    assert after < 0.2 * (seen.readings - wanted).square().mean()
+
+
+def test_twins_agree_when_one_is_the_other_mirrored() -> None:
+    config = training.ParserTraining(n_identity=N_IDENTITY)
+    read = torch.randn(4, N_AU + 3 + N_IDENTITY)
+    mirror = torch.from_numpy(training.aus.profile().mirror())
+    twin = torch.cat([read[:, mirror], read[:, N_AU : N_AU + 2], -read[:, N_AU + 2 : N_AU + 3]], 1)
+    both = torch.zeros(5, read.shape[1])
+    both[1], both[2, : N_AU + 3], both[3], both[4] = read[0], twin[0], read[1], read[1]
+    flipped = torch.tensor([False, False, True, True, True])
+    assert float(training.twin_loss(both, flipped, 1, config)) == pytest.approx(0, abs=1e-10)
+    flipped = torch.tensor([False, False, False, True, True])
+    assert float(training.twin_loss(both, flipped, 1, config)) > 0.01

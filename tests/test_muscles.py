@@ -1,0 +1,81 @@
+"""Muscles that differ between people: symmetric, harmless at strength 0, and never at rest by themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small import tiny
+
+from faceunits import aus
+from faceunits.rig import muscles, shape
+
+PROFILE = aus.profile()
+NAMES = tiny().expression_names
+FLIP = np.array([-1, 1, 1], np.float32)
+
+
+def drawn(seed: int, strength: float = 1.0) -> muscles.Muscles:
+    return muscles.draw(np.random.default_rng(seed), NAMES, strength=strength)
+
+
+def weights(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(len(NAMES)).astype(np.float32)
+
+
+@given(st.integers(0, 1000))
+def test_no_strength_leaves_the_rig_as_it_is(seed: int) -> None:
+    model, nobody = tiny(), np.zeros(1, np.float32)
+    w = weights(seed)
+    usual = shape.vertices(model, nobody, w)
+    np.testing.assert_allclose(
+        shape.vertices(model, nobody, w, muscles_=drawn(seed, 0.0)), usual, atol=2e-5
+    )
+    assert np.abs(shape.vertices(model, nobody, w, muscles_=drawn(seed)) - usual).max() > 0.01
+
+
+def test_a_seed_gives_the_same_muscles_and_another_others() -> None:
+    a, b, c = drawn(1), drawn(1), drawn(2)
+    np.testing.assert_array_equal(a.turn, b.turn)
+    assert np.abs(a.turn - c.turn).max() > 0.05
+
+
+@given(st.integers(0, 300))
+def test_sides_differ_little(seed: int) -> None:
+    """Apart from small differences of gain and rest, the left shape moves as the right one mirrored."""
+    model, m = tiny(), drawn(seed)
+    left, right = NAMES.index("mouthSmile_L"), NAMES.index("mouthSmile_R")
+    alike = muscles.Muscles(np.full_like(m.gain, 1), m.onset, m.turn, m.wave, 0 * m.mix, 0 * m.rest)
+    moved = []
+    for side in (left, right):
+        w = np.zeros(len(NAMES), np.float32)
+        w[side] = 0.8
+        moved.append(muscles.move(alike, model.expression, model.neutral, w))
+    np.testing.assert_allclose(moved[1], FLIP * moved[0][model.mirror], atol=1e-5)
+    assert abs(np.log(m.gain[left] / m.gain[right])) < 0.5
+
+
+def test_lids_still_close() -> None:
+    m = drawn(3)
+    for i, name in enumerate(NAMES):
+        if name.startswith(muscles.FIXED):
+            assert (m.gain[i], m.onset[i], m.rest[i], m.wave[i, 0]) == (1, 1, 0, 0)
+            np.testing.assert_array_equal(m.turn[i], np.eye(3))
+            assert not m.mix[:, i].any()
+
+
+def test_a_resting_face_may_look_active() -> None:
+    """Somebody's rest differs from the rig's, though every weight is 0; nobody's by very much."""
+    model, nothing = tiny(), np.zeros(len(NAMES), np.float32)
+    moved = [np.abs(muscles.move(drawn(s), model.expression, model.neutral, nothing)).max() for s in range(20)]
+    assert max(moved) > 0.01
+    assert all(np.abs(drawn(s).rest).max() <= 0.25 for s in range(20))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_weights_stay_ordered(value: float) -> None:
+    m = drawn(5)
+    low, high = (muscles.weigh(m, np.full(len(NAMES), v, np.float32)) for v in (value / 2, value))
+    assert (high >= low).all()
+    assert (high >= 0).all()
