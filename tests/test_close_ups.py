@@ -28,6 +28,12 @@ def face() -> torch.Tensor:
     return torch.from_numpy(points)[None]
 
 
+def around() -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores of 68 points, and 24 maps, of an E that is not sure of anything."""
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(1, 68, 32, 32, generator=generator), torch.randn(1, 24, 32, 32, generator=generator)
+
+
 def light(**values: object) -> Parser:
     torch.manual_seed(0)
     config = ParserConfig(
@@ -58,9 +64,9 @@ def test_certain_scores_give_the_points_back(monkeypatch: pytest.MonkeyPatch) ->
                 heat[0, k, i + di, j + dj] = (1 - abs(y - i - di)) * (1 - abs(x - j - dj)) + 1e-9
         heats.append(heat.log())
     seen = torch.zeros(1, 1)
-    monkeypatch.setattr(close.eye, "forward", lambda x: (torch.cat(heats[:2]), seen.expand(2, 1)))
-    monkeypatch.setattr(close.mouth, "forward", lambda x: (heats[2], seen))
-    exact, _, _ = close(torch.zeros(1, 3, SIZE, SIZE), rough)
+    monkeypatch.setattr(close.eye, "forward", lambda x, around: (torch.cat(heats[:2]), seen.expand(2, 1)))
+    monkeypatch.setattr(close.mouth, "forward", lambda x, around: (heats[2], seen))
+    exact, _, _ = close(torch.zeros(1, 3, SIZE, SIZE), rough, *around())
     found = [*networks.EYE_RIGHT, *networks.EYE_LEFT, *networks.MOUTH]
     torch.testing.assert_close(exact[:, found], points[:, found], atol=1e-2, rtol=0)
     others = [k for k in range(68) if k not in found]
@@ -72,13 +78,25 @@ def test_close_ups_of_a_mirrored_face_swap_its_sides() -> None:
     image = torch.rand(1, 3, SIZE, SIZE)
     points = face() + torch.randn(1, 68, 2)
     turned = points[:, LANDMARK_MIRROR] * torch.tensor([-1.0, 1.0]) + torch.tensor([SIZE - 1.0, 0.0])
+    heat, local = around()
     with torch.no_grad():
-        straight, seen, _ = close(image, points)
-        mirrored, other, _ = close(image.flip(-1), turned)
+        straight, seen, _ = close(image, points, heat, local)
+        mirrored, other, _ = close(image.flip(-1), turned, heat[:, LANDMARK_MIRROR].flip(-1), local.flip(-1))
     eyes = [*networks.EYE_RIGHT, *networks.EYE_LEFT]
     back = mirrored[:, LANDMARK_MIRROR] * torch.tensor([-1.0, 1.0]) + torch.tensor([SIZE - 1.0, 0.0])
     torch.testing.assert_close(back[:, eyes], straight[:, eyes], atol=1e-3, rtol=0)
     torch.testing.assert_close(other[:, :160], seen[:, 160:320], atol=1e-4, rtol=1e-3)
+
+
+def test_untrained_close_ups_leave_certain_points_where_they_are() -> None:
+    close, points = CloseUp(SIZE).eval(), face()
+    heat = torch.full((1, 68, 32, 32), -30.0)
+    for k, (x, y) in enumerate(((points[0] - 1.5) / 4).round().int().tolist()):
+        heat[0, k, y, x] = 30
+    sure = networks._expectation(heat, 4)
+    with torch.no_grad():
+        exact, _, _ = close(torch.rand(1, 3, SIZE, SIZE), sure, heat, around()[1])
+    assert float((exact - sure).norm(dim=-1).max()) < 1.5  # cells of two pixels under one of four
 
 
 def test_a_face_is_read_alike_in_any_company() -> None:

@@ -164,9 +164,9 @@ class Parser(nn.Module):
         if self.pointer is not None and heads:
             heat = self.pointer(x)
             points = _expectation(heat, self.stride)
-        if self.reader is None or points is None:
+        if self.reader is None or heat is None:
             return Features(tuple(maps), self.classifier(x), heat, points, None)
-        read: Read = self.reader(x, points, image)
+        read: Read = self.reader(x, heat, points, image)
         return Features(
             tuple(maps), self.classifier(x), heat, read.points, read.readings, read.log_variance, points,
             read.close_ups,
@@ -223,14 +223,15 @@ class Reader(nn.Module):
         )  # fmt: skip
         self.doubt = nn.Linear(256, config.doubts) if config.doubts else None
 
-    def forward(self, x: Tensor, points: Tensor, image: Tensor) -> Read:
-        """`x` `(B, C, h, w)`, `points` `(B, K, 2)` crop pixels, `image` `(B, 3, S, S)`."""
+    def forward(self, x: Tensor, heat: Tensor, points: Tensor, image: Tensor) -> Read:
+        """`x` `(B, C, h, w)`, the landmarks' scores `(B, K, h, w)`, `points` `(B, K, 2)` crop pixels,
+        `image` `(B, 3, S, S)`."""
         whole, local = self.squeeze(x).flatten(1), self.local(x)
         points = points.detach()
         heats: tuple[Tensor, ...] = ()
         seen = points.new_zeros(len(points), 0)
         if self.close_up is not None:
-            points, seen, heats = self.close_up(image, points)
+            points, seen, heats = self.close_up(image, points, heat, local)
         at = points.detach()
         with torch.autocast(x.device.type, enabled=False):
             shape = (at.float().flatten(1) - self.mean) / self.std
@@ -259,8 +260,8 @@ class CloseUp(nn.Module):
 
     A tenth of a pixel counts: action units read linearly from the true landmarks of rendered faces
     correlate at .76 with the truth when these err by 0.1 px of 128, and at .53 when by 0.8
-    (docs/log.md). Each close-up finds its own points again on a grid of two pixels instead of four. The
-    eye on the subject's left is mirrored: both sides share one network.
+    (docs/log.md). Each close-up refines the scores of its points, on a grid of two pixels instead of
+    four. The eye on the subject's left is mirrored: both sides share one network.
     """
 
     features = 2 * 160 + 224
@@ -275,21 +276,27 @@ class CloseUp(nn.Module):
         self.eye = Patch(len(EYE_RIGHT), 10 * 11, 160)
         self.mouth = Patch(len(MOUTH), 11 * 14, 224)
 
-    def forward(self, image: Tensor, points: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """From `image` `(B, 3, S, S)` and rough `points` `(B, 68, 2)`: the points with those of eyes,
+    def forward(
+        self, image: Tensor, points: Tensor, heat: Tensor, local: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """From `image` `(B, 3, S, S)`, rough `points` `(B, 68, 2)`, the `heat` `(B, 68, h, w)` they are the
+        means of, and what E says there, `local` `(B, 24, h, w)`: the points with those of eyes,
         brows and mouth found again, `(B, features)`, and the scores the points are the means of: right
         eye, left eye (mirrored), mouth, each `(B, K, h, w)`."""
         right = self._place(points[:, 36], points[:, 39], self.eye_grid)
         left = self._place(points[:, 42], points[:, 45], self.eye_grid) * points.new_tensor([-1.0, 1.0])
         left = left + 2 * points[:, None, None, (42, 45)].mean(3) * points.new_tensor([1.0, 0.0])
         mouth = self._place(points[:, 48], points[:, 54], self.mouth_grid)
-        eye_heat, eye_seen = self.eye(torch.cat([self._cut(image, right), self._cut(image, left)]))
-        mouth_heat, mouth_seen = self.mouth(self._cut(image, mouth))
+        around = torch.cat([heat.detach(), local], 1)
+        eyes = [self._context(around, place, index) for place, index in ((right, EYE_RIGHT), (left, EYE_LEFT))]
+        eye_heat, eye_seen = self.eye(
+            torch.cat([self._cut(image, right), self._cut(image, left)]), torch.cat(eyes)
+        )
+        mouth_heat, mouth_seen = self.mouth(self._cut(image, mouth), self._context(around, mouth, MOUTH))
         heats = (*eye_heat.chunk(2), mouth_heat)
         exact = points.clone()
-        for index, heat, place in zip((EYE_RIGHT, EYE_LEFT, MOUTH), heats, (right, left, mouth), strict=True):
-            cells = (place[:, ::2, ::2] + place[:, 1::2, 1::2]) / 2
-            exact[:, index] = _mean_place(heat, cells)
+        for index, score, place in zip((EYE_RIGHT, EYE_LEFT, MOUTH), heats, (right, left, mouth), strict=True):
+            exact[:, index] = _mean_place(score, _cells(place))
         return exact, torch.cat([*eye_seen.chunk(2), mouth_seen], 1), heats
 
     def cells(self, points: Tensor, rough: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -309,6 +316,13 @@ class CloseUp(nn.Module):
         """`(B, h, w, 2)` where the samples of a close-up lie: around the middle of two points."""
         return ((a + b) / 2)[:, None, None] + self.unit * grid
 
+    def _context(self, around: Tensor, place: Tensor, index: tuple[int, ...]) -> Tensor:
+        """`(B, K + 24, h / 2, w / 2)` E's scores of these points, and the rest, at the cells of a close-up."""
+        where = (2 * _cells(place) + 1) / self.size - 1
+        with torch.autocast(around.device.type, enabled=False):
+            maps = around[:, [*index, *range(68, around.shape[1])]].float()
+            return F.grid_sample(maps, where, padding_mode="border", align_corners=False)
+
     def _cut(self, image: Tensor, place: Tensor) -> Tensor:
         where = (2 * place + 1) / self.size - 1
         with torch.autocast(image.device.type, enabled=False):
@@ -316,25 +330,36 @@ class CloseUp(nn.Module):
 
 
 class Patch(nn.Module):
-    """A close-up to scores of its points, on a grid of two pixels, and what else it shows."""
+    """A close-up to better scores of its points, on a grid of two pixels, and what else it shows."""
 
     def __init__(self, points: int, places: int, outputs: int) -> None:
         super().__init__()
+        self.points = points
         self.fine = _layer(3, 32, 5, 2)
         self.coarse = nn.Sequential(_layer(32, 64, 3, 2), _layer(64, 64, 3, 1))
         self.back = _layer(64, 32, 1, 1)
-        self.merge = _layer(64, 48, 3, 1)
-        self.heat = nn.Conv2d(48, points, 1)
+        self.merge = _layer(64 + 24, 48, 3, 1)
+        self.refine = nn.Conv2d(48, points, 1)
+        nn.init.zeros_(self.refine.weight)  # begins with the scores as they come
+        assert self.refine.bias is not None
+        nn.init.zeros_(self.refine.bias)
         self.squeeze = _layer(64, 16, 1, 1)
         self.dense = nn.Linear(16 * places, outputs)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, 3, h, w)` to scores `(B, points, h / 2, w / 2)` and `(B, outputs)`."""
+    def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """`x` `(B, 3, h, w)` and `context` `(B, points + 24, h / 2, w / 2)` to scores
+        `(B, points, h / 2, w / 2)` and `(B, outputs)`."""
+        scores, local = context[:, : self.points], context[:, self.points :]
         fine = self.fine(x)
         coarse = self.coarse(fine)
         up = F.interpolate(self.back(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=False)
-        heat: Tensor = self.heat(self.merge(torch.cat([fine, up], 1)))
-        return heat, F.relu(self.dense(self.squeeze(coarse).flatten(1)))
+        change = self.refine(self.merge(torch.cat([fine, up, local.to(fine.dtype)], 1)))
+        return scores + change.float(), F.relu(self.dense(self.squeeze(coarse).flatten(1)))
+
+
+def _cells(place: Tensor) -> Tensor:
+    """`(B, h / 2, w / 2, 2)` middles of blocks of two by two places `(B, h, w, 2)`."""
+    return (place[:, ::2, ::2] + place[:, 1::2, 1::2]) / 2
 
 
 def _layer(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:

@@ -67,9 +67,6 @@ class ParserTraining:
     """Of the squared difference, times `reading_weight`, between two views of one portrait."""
     doubt_weight: float = 0.02
     """Of the log likelihood of the readings' errors under the doubt that E tells; trains nothing else."""
-    only_close_ups: bool = False
-    """Train nothing but the close-ups: for the first hundreds of steps, when their points are not yet fit
-    to be read."""
     prime: bool = False
     """Solve the reading head's linear path anew, on the points that E finds now, before training."""
     rotate: int = 8
@@ -331,9 +328,6 @@ def build(config: ParserTraining) -> Parser:
     net = Parser(ParserConfig(**{**base.__dict__, **sizes}))
     if config.init:
         start(net, _state(config.init))
-    if config.only_close_ups:
-        for name, value in net.named_parameters():
-            value.requires_grad_("close_up" in name)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -344,15 +338,19 @@ def _state(source: str) -> dict[str, Tensor]:
     return weights.load(source)[0]
 
 
+def _narrower(a: Tensor, b: Tensor) -> bool:
+    return a.shape[0] == b.shape[0] and a.shape[2:] == b.shape[2:] and a.shape[1] < b.shape[1]
+
+
 def start(net: Parser, state: dict[str, Tensor]) -> None:
-    """Copies the tensors that fit; a dense layer that hears more than before ignores the new at first."""
+    """Copies the tensors that fit; a layer that hears more than before ignores the new at first."""
     own = net.state_dict()
     for name, value in state.items():
         if name not in own:
             continue
         if value.shape == own[name].shape:
             own[name] = value.to(own[name].dtype)
-        elif value.ndim == 2 and value.shape[0] == own[name].shape[0] and value.shape[1] < own[name].shape[1]:
+        elif value.ndim >= 2 and _narrower(value, own[name]):
             own[name] = torch.zeros_like(own[name])
             own[name][:, : value.shape[1]] = value
     net.load_state_dict(own)
