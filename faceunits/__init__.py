@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from faceunits.errors import FaceunitsError
     from faceunits.estimation import estimate, fit
     from faceunits.io.image import read
+    from faceunits.io.readers import read_table
     from faceunits.types import Face, FitResult
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ _HOME = {
     "transfer": "driving",
     "blendshapes": "driving",
     "read": "io.image",
+    "read_table": "io.readers",
     "Face": "types",
     "FitResult": "types",
     "FaceunitsError": "errors",
@@ -39,6 +41,7 @@ __all__ = [
     "transfer",
     "blendshapes",
     "read",
+    "read_table",
     "Face",
     "FitResult",
     "FaceunitsError",
