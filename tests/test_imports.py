@@ -16,11 +16,11 @@ LAYERS = (
     ("io",),
     ("weights", "networks"),
     ("alignment", "viz"),
-    ("rig", "fitting"),
+    ("rig", "fitting", "engine", "export"),
     ("estimation",),
     ("driving",),
     ("evaluation", "training"),
-    ("cli_evaluate", "cli_train", "cli", "__init__"),
+    ("cli_evaluate", "cli_export", "cli_train", "cli", "__init__"),
 )
 """From the bottom up, as drawn in docs/architecture.md; modules of one layer may import each other."""
 
