@@ -1,4 +1,4 @@
-"""Agreement between intensities: ICC(3,1), AUC, rank correlation, and intervals by person."""
+"""Agreement between intensities: ICC(3,1), errors, AUC, correlations, and intervals by person."""
 
 from __future__ import annotations
 
@@ -36,6 +36,91 @@ def icc31(table: NDArray[np.floating]) -> float:
 def icc_columns(truth: NDArray[np.floating], predicted: NDArray[np.floating]) -> F64:
     """`(A,)` ICC(3,1) of each column of two `(n, A)` tables."""
     return np.array([icc31(np.stack([t, p], 1)) for t, p in zip(truth.T, predicted.T, strict=True)])
+
+
+MEASURES = ("icc", "mae", "mse", "r")
+"""Names of what `agreement` gives: ICC(3,1), mean absolute and squared error, Pearson's correlation."""
+
+
+def sums(
+    truth: NDArray[np.floating], predicted: NDArray[np.floating], group: NDArray[np.integer], groups: int
+) -> F64:
+    """What `agreement` needs of each group of rows, `(G, A, 8)`; sums of groups are those of their union.
+
+    Args:
+        truth: `(N, A)`, NaN where unknown.
+        predicted: `(N, A)`, NaN where missing; pairs with a NaN count for nothing.
+        group: `(N,)` from 0, for instance the subject of each row.
+        groups: how many there are.
+    """
+    out = np.zeros((groups, truth.shape[1], 8))
+    for k in range(truth.shape[1]):  # one column at a time: memory stays small
+        t, p = np.asarray(truth[:, k], np.float64), np.asarray(predicted[:, k], np.float64)
+        valid = ~(np.isnan(t) | np.isnan(p))
+        if not valid.any():
+            continue
+        t, p, g = t[valid], p[valid], group[valid]
+        gap = t - p
+        # moments about the mean of all, since those about 0 lose digits
+        t, p = t - t.mean(), p - p.mean()
+        for j, values in enumerate((np.ones(len(t)), t, p, t * t, p * p, t * p, np.abs(gap), gap * gap)):
+            out[:, k, j] = np.bincount(g, values, groups)
+    return out
+
+
+def agreement(parts: F64) -> dict[str, F64]:
+    """Each of `MEASURES`, `(...)`, from `sums` `(..., 8)`.
+
+    ICC(3,1) of two raters is twice their covariance over the sum of their variances: NaN when both are
+    constant or there are fewer than two pairs, 0 when one is constant. Pearson's correlation is NaN when
+    either is constant.
+    """
+    n = parts[..., 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_t, mean_p, tt, pp, tp, mae, mse = (parts[..., j] / n for j in range(1, 8))
+        var_t, var_p = tt - mean_t**2, pp - mean_p**2
+        covariance = tp - mean_t * mean_p
+        both = var_t + var_p
+        icc = np.where((n >= 2) & (both > 1e-12), 2 * covariance / both, np.nan)
+        defined = (n >= 2) & (var_t > 1e-12) & (var_p > 1e-12)
+        r = np.where(defined, covariance / np.sqrt(var_t * var_p), np.nan)
+    return {"icc": icc, "mae": mae, "mse": mse, "r": r}
+
+
+def with_mean(scores: dict[str, F64]) -> dict[str, F64]:
+    """Scores `(..., A)` with their plain mean over the units that have one, `(..., A + 1)`."""
+    out = {}
+    for name, values in scores.items():
+        defined = ~np.isnan(values)
+        count = defined.sum(-1)
+        mean = np.where(defined, values, 0).sum(-1) / np.maximum(count, 1)
+        out[name] = np.concatenate([values, np.where(count, mean, np.nan)[..., None]], -1)
+    return out
+
+
+def intervals(parts: F64, *, rounds: int = 1000, seed: int = 0) -> dict[str, F64]:
+    """95 % bootstrap intervals `(2, A + 1)` of scores and their mean, groups drawn with replacement.
+
+    Args:
+        parts: `(G, A, 8)` of `sums`, a group per person; NaN with fewer than two people.
+        rounds: draws.
+        seed: of the draws, those of `interval`.
+    """
+    groups, units = parts.shape[:2]
+    if groups < 2:
+        return {name: np.full((2, units + 1), np.nan) for name in MEASURES}
+    rng = np.random.default_rng(seed)
+    times = np.stack([np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(rounds)])
+    drawn = (times @ parts.reshape(groups, -1)).reshape(rounds, units, 8)
+    out = {}
+    for name, values in with_mean(agreement(drawn)).items():
+        ends = np.full((2, units + 1), np.nan)
+        for k in range(units + 1):
+            defined = values[:, k][~np.isnan(values[:, k])]
+            if len(defined):
+                ends[:, k] = np.percentile(defined, [2.5, 97.5])
+        out[name] = ends
+    return out
 
 
 def auc(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> float:
