@@ -52,6 +52,62 @@ def test_icc_at_its_edges():
     np.testing.assert_allclose(metrics.icc_columns(truth, truth), [1, np.nan])
 
 
+tables = hnp.arrays(
+    np.float64, st.tuples(st.integers(4, 24), st.just(2)),
+    elements=st.one_of(st.floats(0, 5, width=32), st.just(np.nan)),
+)  # fmt: skip
+
+
+@given(tables, st.integers(1, 4))
+def test_sums_give_the_scores_of_the_pairs_that_are_whole(table, groups):
+    t, p = table.T
+    group = np.arange(len(t)) % groups
+    parts = metrics.sums(t[:, None], p[:, None], group, groups)
+    got = {k: v[0] for k, v in metrics.agreement(parts.sum(0)).items()}
+    whole = ~np.isnan(table).any(1)
+    a, b = table[whole].T
+    assert parts[..., 0].sum() == len(a)
+    if not len(a):
+        assert all(np.isnan(v) for v in got.values())
+        return
+    assert got["mae"] == pytest.approx(np.mean([abs(x - y) for x, y in zip(a, b, strict=True)]), abs=1e-9)
+    assert got["mse"] == pytest.approx(np.mean([(x - y) ** 2 for x, y in zip(a, b, strict=True)]), abs=1e-9)
+    if a.var() > 1e-6 and b.var() > 1e-6:
+        assert got["icc"] == pytest.approx(metrics.icc31(table[whole]), abs=1e-6)
+        assert got["r"] == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-6)
+    for g in range(groups):  # a group's sums are those of the group alone, but for where they are centred
+        mine = whole & (group == g)
+        alone = metrics.agreement(metrics.sums(t[mine, None], p[mine, None], group[mine] * 0, 1).sum(0))
+        if mine.any() and t[mine].var() > 1e-6:
+            assert metrics.agreement(parts[g])["icc"][0] == pytest.approx(alone["icc"][0], abs=1e-6)
+
+
+def test_scores_at_their_edges():
+    rising, flat = np.arange(5.0), np.full(5, 0.3)
+    together = np.stack([rising, flat, rising], 1), np.stack([flat, flat, rising], 1)
+    got = metrics.with_mean(metrics.agreement(metrics.sums(*together, np.zeros(5, int), 1).sum(0)))
+    np.testing.assert_allclose(got["icc"], [0, np.nan, 1, 0.5], atol=1e-12)  # the mean is of those defined
+    np.testing.assert_allclose(got["r"], [np.nan, np.nan, 1, 1], atol=1e-12)
+    one = metrics.agreement(metrics.sums(rising[:1, None], rising[:1, None], np.zeros(1, int), 1).sum(0))
+    assert np.isnan(one["icc"]).all()
+    assert one["mae"] == 0
+
+
+def test_intervals_by_group_are_those_of_the_slow_draws():
+    rng = np.random.default_rng(5)
+    group = rng.integers(0, 6, 80)
+    truth, predicted = rng.random((80, 2)), rng.random((80, 2))
+    got = metrics.intervals(metrics.sums(truth, predicted, group, 6), rounds=60)
+
+    def statistic(chosen):
+        rows = np.concatenate([np.flatnonzero(group == g) for g in chosen])
+        return float(np.mean(metrics.icc_columns(truth[rows], predicted[rows])))
+
+    np.testing.assert_allclose(got["icc"][:, -1], metrics.interval(6, statistic, rounds=60), atol=1e-9)
+    alone = metrics.intervals(metrics.sums(truth, predicted, group * 0, 1))
+    assert all(np.isnan(v).all() for v in alone.values())
+
+
 @given(values, values)
 def test_auc_is_the_share_of_pairs_in_order(yes, no):
     slow = np.mean([1.0 if p > n else 0.5 if p == n else 0.0 for p in yes for n in no])
