@@ -20,7 +20,7 @@ LAYERS = (
     ("estimation",),
     ("driving",),
     ("evaluation", "training"),
-    ("cli_datasets", "cli_evaluate", "cli_export", "cli_train", "cli", "__init__"),
+    ("cli_datasets", "cli_evaluate", "cli_export", "cli_robust", "cli_train", "cli", "__init__"),
 )
 """From the bottom up, as drawn in docs/architecture.md; modules of one layer may import each other."""
 

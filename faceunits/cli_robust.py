@@ -1,0 +1,349 @@
+"""Commands that judge a measurement where nobody has labelled faces: on renders, on how still it is, on
+mirror images, under worse conditions, by groups of people; and the ablations of the fit.
+
+They join the `evaluate` commands of `cli_evaluate`; heavy imports inside, as in `cli`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from faceunits import cli_evaluate
+from faceunits.cli_evaluate import DetectorWeights, Device, Fitting, Generator, Output, Parser, Recipe
+from faceunits.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from faceunits.evaluation.crops import Tool
+    from faceunits.evaluation.report import Report
+
+Method = Annotated[str, typer.Option(help="fast, refine or fit")]
+OutputFolder = Annotated[
+    Path, typer.Option("--output", "-o", help="folder of the page (.md, .json), its pictures and tables")
+]
+Photos = Annotated[list[Path], typer.Argument(help="photos, or folders of photos", metavar="PHOTOS...")]
+
+
+def add_commands(evaluate: typer.Typer) -> None:
+    """Register the commands of this file under `evaluate`."""
+    for command in (renders, stability, mirror, robustness, groups, ablations):
+        evaluate.command(command.__name__)(command)
+
+
+def renders(
+    shards: Annotated[list[Path], typer.Argument(help=".npz files of synthesize", metavar="SHARDS...")],
+    count: Annotated[int, typer.Option(help="faces of each shard", min=2)] = 200,
+    method: Method = "fast",
+    recipe: Recipe = "default",
+    parser: Parser = None,
+    generator: Generator = None,
+    fitting: Fitting = None,
+    device: Device = "auto",
+    output: Output = None,
+) -> None:
+    """Agreement with the truth on rendered faces that trained nothing, and errors of left against right."""
+    from faceunits.evaluation import crops
+    from faceunits.evaluation import renders as steps
+
+    models = cli_evaluate._models(parser, generator, fitting, device)
+    # crops come ready made: no detector is loaded
+    on = crops.tool(models, method, recipe, detector=lambda image: [])
+    with _progress("shards") as step:
+        page = steps.renders(shards, on, count=count, progress=step)
+    page.about |= {"method": method} | cli_evaluate._about(recipe, parser, generator, fitting, "detector")
+    _finish(page, output, "renders")
+
+
+def stability(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(help="videos, or tables of videos by this or another tool", metavar="VIDEO|TABLE..."),
+    ] = None,
+    frozen: Annotated[
+        list[Path] | None, typer.Option(help="photo that is made into a video in which nothing moves; repeat")
+    ] = None,
+    tracked: Annotated[
+        bool,
+        typer.Option(help="measure as `estimate` does videos; else each frame on its own, as in the paper"),
+    ] = False,
+    frames: Annotated[int, typer.Option(help="frames of a frozen photo", min=5)] = 60,
+    interpolation: Annotated[str, typer.Option(help="of its shifts: fourier or bicubic")] = "fourier",
+    method: Method = "fast",
+    recipe: Recipe = "default",
+    parser: Parser = None,
+    generator: Generator = None,
+    fitting: Fitting = None,
+    detector: DetectorWeights = "detector",
+    device: Device = "auto",
+    output: Output = None,
+) -> None:
+    """How still the units are: the paper's Table 3 on videos, and the jitter of frozen photos."""
+    if not sources and not frozen:
+        raise InputError("expected a video, a table, or --frozen with a photo; got none; name one")
+    if tracked and (parser or generator or fitting or recipe != "default"):
+        raise ConfigError(
+            "expected the package's own networks with --tracked; got others or a recipe; leave out either"
+        )
+    from faceunits.evaluation import stability as steps
+
+    on: list[Tool] = []
+
+    def tool() -> Tool:  # tables alone need no networks
+        if not on:
+            on.append(_tool(method, recipe, parser, generator, fitting, detector, device))
+        return on[0]
+
+    about = {"method": method, "frames": "tracked" if tracked else "each on its own"}
+    if sources:
+        tables = {path.name: _track(path, method, tracked, tool) for path in sources}
+        page = steps.stability(tables)
+        page.about |= about if on or tracked else {}
+        page.about |= cli_evaluate._about(recipe, parser, generator, fitting, detector) if on else {}
+        _finish(page, output, "stability")
+    if frozen:
+        options = steps.Frozen(frames=frames, interpolation=interpolation)
+        page = steps.frozen_report(_frozen(_photos(frozen), method, tracked, tool, options))
+        page.about |= about | {
+            "shift": f"up to {options.shift:g} px by {interpolation}",
+            "noise": f"sigma {options.noise:g}/255", "frames of each photo": frames,
+        }  # fmt: skip
+        page.about |= cli_evaluate._about(recipe, parser, generator, fitting, detector)
+        _finish(page, output, "frozen")
+
+
+def _track(path: Path, method: str, tracked: bool, tool: Callable[[], Tool]) -> pd.DataFrame:
+    """The table of a video, measured or read."""
+    from faceunits.evaluation import stability as steps
+    from faceunits.io import readers, video
+
+    if path.suffix.lower() in (".csv", ".jsonl", ".parquet"):
+        return readers.read_table(path)
+    if tracked:
+        import pandas as pd
+
+        from faceunits import streaming
+
+        joined: pd.DataFrame = pd.concat(list(streaming.stream(path, method=method)), ignore_index=True)
+        return joined
+    return steps.video_table(path.name, (frame.picture for frame in video.frames(path)), tool())
+
+
+def _frozen(
+    photos: list[Path], method: str, tracked: bool, tool: Callable[[], Tool], options: Any
+) -> dict[str, pd.DataFrame]:
+    from faceunits.evaluation import stability as steps
+    from faceunits.io import image
+    from faceunits.io.files import printable
+
+    out = {}
+    with _progress("photos") as step:
+        for i, path in enumerate(photos):
+            picture, name = image.read(path), printable(path)
+            if tracked:
+                out[name] = steps.frozen_tracked(name, picture, method, options)
+            else:
+                out[name] = steps.video_table(name, steps.frozen(picture, options), tool())
+            step(i + 1, len(photos))
+    return out
+
+
+def mirror(
+    folder: Annotated[Path, typer.Argument(help="folder of photos", metavar="DIR")],
+    method: Method = "fast",
+    recipe: Recipe = "default",
+    parser: Parser = None,
+    generator: Generator = None,
+    fitting: Fitting = None,
+    detector: DetectorWeights = "detector",
+    device: Device = "auto",
+    output: Output = None,
+) -> None:
+    """Agreement of photos with their mirror images, sides swapped."""
+    from faceunits.evaluation import mirror as steps
+
+    on = _tool(method, recipe, parser, generator, fitting, detector, device)
+    with _progress("photos") as step:
+        page = steps.mirror(folder, on, progress=step)
+    page.about |= {"method": method} | cli_evaluate._about(recipe, parser, generator, fitting, detector)
+    _finish(page, output, "mirror")
+
+
+def robustness(
+    photos: Photos,
+    output: OutputFolder,
+    other: Annotated[
+        list[Path] | None, typer.Option(help="another tool's table of the pictures of --pictures; repeat")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="folder for the changed pictures (PNG), for other tools")
+    ] = None,
+    only: Annotated[str, typer.Option(help="comma-separated kinds; else all: light, blur, noise, ...")] = "",
+    pose: Annotated[bool, typer.Option(help="also draw each face turned")] = True,
+    method: Method = "fast",
+    recipe: Recipe = "default",
+    parser: Parser = None,
+    generator: Generator = None,
+    fitting: Fitting = None,
+    detector: DetectorWeights = "detector",
+    device: Device = "auto",
+) -> None:
+    """Drift of the units when the same photo gets worse (the paper's Figure 10), as curves."""
+    from faceunits.evaluation import pages
+    from faceunits.evaluation import robustness as steps
+    from faceunits.io import readers
+
+    kinds = steps.chosen(only)
+    others = {path.stem: readers.read_table(path) for path in other or []}
+    on = _tool(method, recipe, parser, generator, fitting, detector, device)
+    with _progress("photos") as step:
+        measured, without = steps.measure(
+            _photos(photos), on, kinds=kinds, pose=pose, pictures=pictures, progress=step
+        )
+    tables = {name: steps.of_other(measured, table) for name, table in others.items()}
+    page, charts, drift = steps.report(measured, tables)
+    page.about |= {"photos without a face": ", ".join(without) or "none", "method": method}
+    page.about |= cli_evaluate._about(recipe, parser, generator, fitting, detector)
+    _tell(page.figures)
+    _wrote(pages.write(page, output, "robustness", pictures=charts, tables=drift))
+    if pictures and not others:
+        _say(
+            f"{len(measured)} pictures in {_name(pictures)}: measure them with another tool, then add --other"
+        )
+
+
+def groups(
+    table: Annotated[Path, typer.Argument(help="table of photos by this or another tool", metavar="TABLE")],
+    subjects: Annotated[Path, typer.Argument(help="people: id and their groups", metavar="SUBJECTS.csv")],
+    by: Annotated[str, typer.Option(help="columns of the people's file, comma-separated")] = "gender",
+    bands: Annotated[str, typer.Option(help="where bands of a column of numbers begin")] = "25,35,45",
+    rest: Annotated[str, typer.Option(help="folder name of the photos at rest")] = "neutral",
+    action: Annotated[str, typer.Option(help="folder name of the same people's smiles")] = "smiling",
+    labels: Annotated[Path | None, typer.Option(help="labels of the smiles, as contrast_labels.csv")] = None,
+    truth: Annotated[Path | None, typer.Option(help="table of true intensities of the same inputs")] = None,
+    rounds: Annotated[int, typer.Option(help="of the bootstrap and of the random groupings", min=20)] = 1000,
+    output: Output = None,
+) -> None:
+    """Errors and false alarms by group of people: the worst group, the gap, and whether it is chance."""
+    from faceunits.evaluation import groups as steps
+    from faceunits.evaluation import subjects as people
+    from faceunits.io import readers
+
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    known = people.read(subjects, names, edges=people.parse_edges(bands))
+    page = steps.report(
+        readers.read_table(table), known, rest=rest, action=action, rounds=rounds,
+        labels=people.read_labels(labels) if labels else None,
+        truth=readers.read_table(truth) if truth else None,
+    )  # fmt: skip
+    page.about |= {"table": _name(table)}
+    _finish(page, output, "groups")
+
+
+def ablations(
+    output: OutputFolder,
+    shard: Annotated[
+        Path | None, typer.Option(help=".npz of synthesize kept for testing; else faces that M draws itself")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="folder with neutral/NAME.* and smiling/NAME.* of real people")
+    ] = None,
+    count: Annotated[int, typer.Option(help="rendered faces that are fitted", min=1)] = 24,
+    people: Annotated[int, typer.Option(help="people of each similarity matrix, and real pairs", min=1)] = 8,
+    quick: Annotated[bool, typer.Option(help="few faces and steps: under three minutes")] = False,
+    vgg: Annotated[Path | None, typer.Option(help="ImageNet weights of VGG-16, public layout")] = None,
+    resnet: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FILE, weights in ResNet-50's public layout: ImageNet, expression, ...; repeat"
+        ),
+    ] = None,
+    parser: Parser = None,
+    generator: Generator = None,
+    fitting: Fitting = None,
+    detector: DetectorWeights = "detector",
+    device: Device = "auto",
+) -> None:
+    """The paper's ablations as one page: feature spaces, expressions, iterations, recipes, identity."""
+    from faceunits.evaluation import ablations as steps
+    from faceunits.evaluation import pages, spaces
+
+    files = dict(_named(text) for text in resnet or [])
+    models = cli_evaluate._models(parser, generator, fitting, device)
+    all_spaces = spaces.spaces(models, vgg=vgg, resnets=files)
+    if quick:
+        count, people = min(count, steps.QUICK_FACES), min(people, steps.QUICK_FACES)
+    faces, groups_ = steps.gather(models, shard, pairs, count, people, detector)
+    page = steps.run(models, all_spaces, faces, groups_, steps.QUICK if quick else steps.Plan(), tell=_say)
+    page.report.about |= {"rendered": "a shard" if shard else "faces that M draws itself: a closed loop"}
+    page.report.about |= cli_evaluate._about("as named", parser, generator, fitting, detector)
+    _tell(page.report.figures)
+    _wrote(pages.write(page.report, output, "ablations", pictures=page.pictures))
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, sign, path = text.partition("=")
+    if not sign or not name or not path:
+        raise ConfigError(f"expected NAME=FILE, such as imagenet=resnet50.pth; got {text!r}")
+    return name, Path(path)
+
+
+def _tool(
+    method: str, recipe: str, parser: Path | None, generator: Path | None, fitting: Path | None,
+    detector: str, device: str,
+) -> Tool:  # fmt: skip
+    from faceunits.alignment.detect import Detector
+    from faceunits.evaluation import crops
+
+    models = cli_evaluate._models(parser, generator, fitting, device)
+    return crops.tool(models, method, recipe, detector=Detector(detector))
+
+
+def _photos(paths: list[Path]) -> list[Path]:
+    from faceunits.io import image
+
+    return image.find(paths)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _finish(page: Report, output: Path | None, name: str) -> None:
+    _tell(page.figures)
+    cli_evaluate._finish(page, output, name)
+
+
+def _tell(figures: Any) -> None:
+    for figure in figures:
+        _say(figure.line())
+
+
+def _wrote(paths: list[Path]) -> None:
+    _say("wrote " + ", ".join(map(_name, paths)))
+
+
+def _name(path: Path) -> str:
+    from faceunits.io.files import printable
+
+    return printable(path)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

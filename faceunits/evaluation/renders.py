@@ -1,0 +1,202 @@
+"""Rendered faces that trained nothing, where every parameter is known: agreement, and sides.
+
+A shard of `synthesize` holds the truth. Seeds above 900,000 are kept for testing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from faceunits import aus, fitting
+from faceunits.errors import InputError
+from faceunits.evaluation import crops, fits, metrics
+from faceunits.evaluation.crops import Progress, Tool
+from faceunits.evaluation.report import Figure, Report
+from faceunits.io.files import printable
+
+F32 = NDArray[np.float32]
+
+ONE_SIDED = 0.3
+"""Least difference of the sides, of a parameter's range, that counts as a one-sided action."""
+
+
+def renders(
+    shards: Sequence[str | Path],
+    on: Tool,
+    *,
+    count: int = 200,
+    rounds: int = 200,
+    progress: Progress | None = None,
+) -> Report:
+    """Agreement of the measured with the true parameters of rendered faces.
+
+    Args:
+        shards: files of `synthesize`.
+        on: what measures.
+        count: faces of each shard.
+        rounds: of the bootstrap over faces; each is a person of its own.
+        progress: called with faces done and in all.
+
+    Raises:
+        InputError: a file that is no shard, or one of another size or profile than the networks'.
+    """
+    truth, measured, gaps, tones = [], [], [], []
+    for i, path in enumerate(shards):
+        shard = checked(fits.read_shard(path, count), path, on.models)
+        reading = crops.read(list(fits.crops_of(shard["image"])), on)
+        truth.append(shard["au"])
+        measured.append(reading.au)
+        gaps.append(np.stack([shard.get("lip_gap", np.full(len(reading.au), np.nan)), reading.lip_gap], 1))
+        tones.append(_tone(shard))
+        if progress:
+            progress(i + 1, len(shards))
+    t, p, gap = (np.concatenate(x).astype(np.float32) for x in (truth, measured, gaps))
+    names = on.models.names
+    page = Report("Rendered faces that trained nothing", {"faces": len(t)})
+    page.tables["parameters"] = fits.icc_table(names, t, p)
+    page.tables["columns"] = column_table(names, t, p, gap)
+    page.tables["one-sided actions"] = sides(names, t, p)
+    page.figures = [*_figures(t, p, rounds), *side_figures(names, t, p)]
+    known = all(tone is not None for tone in tones)
+    page.about["skin tone"] = (
+        "by thirds of the shards' skin_tone" if known
+        else "unknown: the shards hold no skin_tone, so no table by skin tone"
+    )  # fmt: skip
+    if known:
+        page.tables["skin tone"] = by_tone(np.concatenate([x for x in tones if x is not None]), t, p)
+    return page
+
+
+def checked(
+    shard: dict[str, NDArray[Any]], path: str | Path, models: fitting.Models
+) -> dict[str, NDArray[Any]]:
+    """The shard, known to suit the networks.
+
+    Raises:
+        InputError: crops of another size, or another number of parameters.
+    """
+    size, count = shard["image"].shape[1], shard["au"].shape[1]
+    if size != models.crop_size or count != len(models.names):
+        raise InputError(
+            f"expected faces of {models.crop_size} px with {len(models.names)} parameters in "
+            f"{printable(path)}; got {size} px with {count}; draw others with synthesize"
+        )
+    return shard
+
+
+def _figures(truth: F32, predicted: F32, rounds: int) -> list[Figure]:
+    n = len(truth)
+
+    def icc(rows: NDArray[np.int64]) -> float:
+        values = metrics.icc_columns(truth[rows], predicted[rows])
+        return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+    def error(rows: NDArray[np.int64]) -> float:
+        return float(aus.MAX_INTENSITY * np.abs(truth[rows] - predicted[rows]).mean())
+
+    out = []
+    for name, of in (("mean ICC(3,1) of the parameters", icc), ("mean absolute error, 0-5", error)):
+        low, high = metrics.interval(n, of, rounds=rounds)
+        out.append(Figure("renders", name, of(np.arange(n)), n, low=low, high=high))
+    nothing = float(aus.MAX_INTENSITY * np.abs(truth).mean())
+    out.append(Figure("renders", "mean absolute error of always 0, 0-5", nothing, n))
+    return out
+
+
+def column_table(names: tuple[str, ...], truth: F32, predicted: F32, gap: F32) -> pd.DataFrame:
+    """ICC, Pearson's r and error of the table's columns; `gap` `(n, 2)` true and measured lip gap."""
+    a, b = (
+        (pd.DataFrame(aus.columns(names, au, lips)).to_numpy() / aus.MAX_INTENSITY).astype(np.float32)
+        for au, lips in ((truth, gap[:, 0]), (predicted, gap[:, 1]))
+    )
+    heads = list(aus.columns(names, truth[:1], gap[:1, 0]))
+    kept = np.flatnonzero(np.isfinite(a).all(0))  # AU25 is undefined where a shard holds no lip gap
+    chosen = tuple(heads[i].removesuffix("_r") for i in kept)
+    return fits.icc_table(chosen, a[:, kept], b[:, kept])
+
+
+def pairs(names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Places of the left and the right parameter of each two-sided unit.
+
+    The jaw's ways to the left and to the right (AU30) are no sides: they exclude each other.
+    """
+    place = {n: i for i, n in enumerate(names)}
+    left = [n for n in names if n.endswith("_L") and n[:-1] + "R" in place and n[:4] != "AU30"]
+    return {n[:-2]: (place[n], place[n[:-1] + "R"]) for n in left}
+
+
+def sides(names: tuple[str, ...], truth: F32, predicted: F32) -> pd.DataFrame:
+    """Per two-sided unit, over the faces whose true sides differ by `ONE_SIDED` or more.
+
+    Columns: `n` faces; `mae_0_5` of left minus right; `right side` the share whose stronger side is seen
+    as the stronger; `leak_0_5` mean of the weaker side above its truth.
+    """
+    rows = {}
+    for au, (left, right) in pairs(names).items():
+        want, got = truth[:, left] - truth[:, right], predicted[:, left] - predicted[:, right]
+        chosen = np.abs(want) >= ONE_SIDED
+        weak = np.where(want > 0, right, left)
+        leak = (predicted - truth)[np.arange(len(truth)), weak]
+        n = int(chosen.sum())
+        none = float("nan")
+        rows[au] = {
+            "n": n,
+            "mae_0_5": aus.MAX_INTENSITY * float(np.abs(want - got)[chosen].mean()) if n else none,
+            "right side": float((np.sign(got) == np.sign(want))[chosen].mean()) if n else none,
+            "leak_0_5": aus.MAX_INTENSITY * float(leak[chosen].mean()) if n else none,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def side_figures(names: tuple[str, ...], truth: F32, predicted: F32) -> list[Figure]:
+    """The same over all units together, each one-sided action counting once."""
+    table = sides(names, truth, predicted)
+    seen = table[table["n"] > 0]
+    n = int(seen["n"].sum())
+    if not n:
+        return []
+    weights = seen["n"].to_numpy()
+    return [
+        Figure("one-sided actions", name, float(np.average(seen[column], weights=weights)), n)
+        for name, column in (
+            ("mean absolute error of left minus right, 0-5", "mae_0_5"),
+            ("share with the stronger side right", "right side"),
+            ("weaker side above its truth, 0-5", "leak_0_5"),
+        )
+    ]
+
+
+def _tone(shard: dict[str, NDArray[Any]]) -> NDArray[np.float64] | None:
+    """`(n,)` lightness in [0, 1] of the skin a face was drawn with, where the shard holds it."""
+    if "skin_tone" not in shard:
+        return None
+    tone = np.asarray(shard["skin_tone"], np.float64)
+    return tone if tone.ndim == 1 else tone @ np.array([0.2126, 0.7152, 0.0722])
+
+
+def by_tone(tone: NDArray[np.float64], truth: F32, predicted: F32) -> pd.DataFrame:
+    """Thirds of the faces from dark to light skin: ICC, error, and false alarms of resting units."""
+    third = np.digitize(tone, np.quantile(tone, [1 / 3, 2 / 3]))
+    rows = {}
+    for i, name in enumerate(("dark", "middle", "light")):
+        t, p = truth[third == i], predicted[third == i]
+        if not len(t):  # equal tones leave a third empty
+            continue
+        icc = metrics.icc_columns(t, p)
+        rows[name] = {
+            "n": len(t),
+            "icc": float(np.nanmean(icc)) if np.isfinite(icc).any() else float("nan"),
+            "mae_0_5": aus.MAX_INTENSITY * float(np.abs(t - p).mean()),
+            "at rest above 1": _share(p[t == 0] > 1 / aus.MAX_INTENSITY),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _share(values: NDArray[np.bool_]) -> float:
+    return float(values.mean()) if values.size else float("nan")
