@@ -1,0 +1,280 @@
+"""The paper's ablations on one page: feature spaces, similarity of expressions, iterations, recipes,
+identity subspace (GE-Net, section 4.4); on rendered faces and on real neutral/smiling pairs.
+
+Rendered faces are those of a shard that trained nothing or, without one, faces that M draws itself. Those
+are a closed loop: there even raw pixels find the parameters, and only the real pairs tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from faceunits import aus, fitting
+from faceunits.alignment.detect import Detector, FaceSource
+from faceunits.errors import InputError
+from faceunits.evaluation import fits, metrics, renders, similarity
+from faceunits.evaluation.crops import crop_of, largest
+from faceunits.evaluation.report import Figure, Report
+from faceunits.evaluation.similarity import Person
+from faceunits.evaluation.spaces import Descent, Space, descend
+from faceunits.fitting.optimise import DEFAULT, PAPER, RECIPES, Recipe
+from faceunits.io import image as images
+from faceunits.io.files import printable
+from faceunits.rig.shape import POSE_RANGE_DEG
+from faceunits.viz import curves
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+Tell = Callable[[str], None]
+
+BY_FEATURES = Recipe(iterations=30, optimiser="adam", features=10.0)
+"""A fit by the features of a space alone, from the base face. Adam, because the paper's step sizes suit the
+scale of E's features only."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What is measured: rendered `crops` `(B, 3, S, S)` with the true `au` `(B, A)`, and real pairs
+    `neutral` and `smiling` `(N, 3, S, S)`, empty where the user names none."""
+
+    crops: F32
+    au: F32
+    neutral: F32
+    smiling: F32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is done."""
+
+    iterations: tuple[int, ...] = (0, 1, 2, 5, 10, 15, 30, 60, 100)
+    """Steps of the default recipe."""
+    space_iterations: int = 30
+    """Steps of the fit in each space."""
+    recipes: tuple[str, ...] = tuple(RECIPES)
+    """By name."""
+    untrained: bool = True
+    """Also fit in networks with random weights; they are always in the similarity table."""
+
+
+QUICK = Plan(iterations=(0, 5, 15), space_iterations=10, untrained=False)
+"""For a first look, in under three minutes with the faces of `QUICK_FACES`."""
+
+QUICK_FACES = 3
+"""Rendered faces, and at most this many real pairs, of a quick run."""
+
+
+@dataclass
+class Page:
+    """The report and its pictures by title."""
+
+    report: Report
+    pictures: dict[str, U8] = field(default_factory=dict)
+
+
+def closed_loop_faces(models: fitting.Models, count: int, *, seed: int = 900_100) -> tuple[F32, F32]:
+    """Crops that M draws of natural faces `(count, 3, S, S)`, and their action units `(count, A)`."""
+    from faceunits.rig import sample  # numpy only: no rig data are needed
+
+    rng = np.random.default_rng(seed)
+    n_id = models.networks.generator.config.parameters - 2 - len(models.names)
+    drawn = [sample.natural(rng, models.profile, n_id) for _ in range(count)]
+    pose = np.array([[f.pitch_deg, f.yaw_deg] for f in drawn], np.float32)
+    pose = np.clip(pose / (2 * POSE_RANGE_DEG) + 0.5, 0, 1)
+    au = np.stack([f.au for f in drawn])
+    return similarity.draw(models, pose, au, np.stack([f.identity for f in drawn])), au
+
+
+def gather(
+    models: fitting.Models, shard: Path | None, pairs: Path | None, count: int, people: int, detector: str
+) -> tuple[Faces, dict[str, list[Person]]]:
+    """The faces to fit and those of the similarity matrices, from what the user names.
+
+    Raises:
+        InputError: a shard of other networks, or a folder without pairs.
+    """
+    groups: dict[str, list[Person]] = {}
+    if shard is None:
+        crops, au = closed_loop_faces(models, count)
+        groups["faces of M"] = similarity.own_faces(models, people)
+    else:
+        # a matrix takes ten faces of one shard
+        pack = renders.checked(fits.read_shard(shard, max(count, 20 * people)), shard, models)
+        crops, au = fits.crops_of(pack["image"][:count]), pack["au"][:count].astype(np.float32)
+        groups["renders"] = similarity.shard_faces(models, pack, people)
+    size = models.crop_size
+    neutral = smiling = np.zeros((0, 3, size, size), np.float32)
+    if pairs is not None:
+        neutral, smiling = read_pairs(pairs, size, Detector(detector), people)
+        groups["real pairs"] = similarity.real_faces(models, neutral, smiling)
+    return Faces(crops, au, neutral, smiling), {k: v for k, v in groups.items() if v}
+
+
+def read_pairs(folder: Path, size: int, finder: FaceSource, most: int) -> tuple[F32, F32]:
+    """Crops `(N, 3, S, S)` of people at rest and smiling, evenly spread over the folder's names.
+
+    Raises:
+        InputError: no person with a face in both photos.
+    """
+    found = {kind: {p.stem: p for p in images.find([folder / kind])} for kind in ("neutral", "smiling")}
+    names = sorted(found["neutral"].keys() & found["smiling"].keys())
+    pairs = []
+    for i in np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).astype(int)):
+        both = []
+        for kind in found:
+            picture = images.read(found[kind][names[i]])
+            face = largest(finder(picture))
+            both.append(None if face is None else crop_of(picture, face, size))
+        if both[0] is not None and both[1] is not None:
+            pairs.append((both[0], both[1]))
+    if not pairs:
+        raise InputError(
+            f"expected photos of the same names, with faces, in neutral and smiling of {printable(folder)}; "
+            f"found {len(names)} common names and nobody with a face in both; name another folder"
+        )
+    return np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs])
+
+
+def of_rendered(truth: F32, predicted: F32) -> dict[str, float]:
+    """Error (0-5) and ICC(3,1) over all units and faces together: few faces are too few for one unit."""
+    pair = np.stack([truth.ravel(), predicted.ravel()], 1)
+    return {
+        "error": aus.MAX_INTENSITY * float(np.abs(truth - predicted).mean()),
+        "ICC": metrics.icc31(pair),
+    }
+
+
+def of_pairs(names: tuple[str, ...], predicted: F32) -> dict[str, float]:
+    """AU12 of real pairs, the neutral photos first: AUC, means, and what is seen at rest (0-5)."""
+    if not len(predicted):
+        return {}
+    n = len(predicted) // 2
+    smile = aus.MAX_INTENSITY * _unit(names, predicted, "AU12").max(1)
+    return {
+        "AUC AU12": metrics.auc(smile[n:], smile[:n]),
+        "AU12 neutral": float(smile[:n].mean()),
+        "AU12 smiling": float(smile[n:].mean()),
+        "neutral mean": aus.MAX_INTENSITY * float(predicted[:n].mean()),
+    }
+
+
+def _unit(names: tuple[str, ...], au: F32, unit: str) -> F32:
+    return au[:, [i for i, n in enumerate(names) if n[:4] == unit]]
+
+
+def run(
+    models: fitting.Models, all_spaces: Sequence[Space], faces: Faces, people: dict[str, list[Person]],
+    plan: Plan, *, tell: Tell = lambda text: None,
+) -> Page:  # fmt: skip
+    """Every ablation.
+
+    Args:
+        models: M and E.
+        all_spaces: of `spaces.spaces`.
+        faces: to fit.
+        people: for the similarity matrices, by what they are.
+        plan: how much.
+        tell: gets a line when a part begins.
+    """
+    page = Page(Report("Ablations of the fit"))
+    page.report.about |= {"rendered faces": len(faces.crops), "real pairs": len(faces.neutral)}
+    for title, group in people.items():
+        tell(f"similarity of expressions, {title}")
+        _similarity(page, title, group, all_spaces, models)
+    crops = np.concatenate([faces.crops, faces.neutral, faces.smiling])
+
+    def scores(au: F32) -> dict[str, float]:
+        n = len(faces.crops)
+        return of_rendered(faces.au, au[:n]) | of_pairs(models.names, au[n:])
+
+    _spaces(page, all_spaces, crops, models, plan, scores, tell)
+    tables = {
+        "iterations": {str(n): replace(DEFAULT, iterations=n, mirror=False) for n in plan.iterations},
+        "recipes": {name: RECIPES[name] for name in plan.recipes},
+        "identity subspace": {
+            f"{name}, {'with' if keep else 'without'}": replace(recipe, subspace=keep, mirror=False)
+            for name, recipe in (("default", DEFAULT), ("paper", PAPER))
+            for keep in (True, False)
+        },
+    }
+    done: dict[Recipe, dict[str, float]] = {}  # the tables share some of their recipes
+    for title, recipes in tables.items():
+        rows = {}
+        for name, recipe in recipes.items():
+            if recipe not in done:
+                tell(f"{title}: {name}")
+                done[recipe] = scores(fits.fit_all(crops, models, recipe).au)
+            rows[name] = done[recipe]
+        page.report.tables[title] = pd.DataFrame.from_dict(rows, orient="index")
+    table = page.report.tables["iterations"]
+    shown = [c for c in ("error", "neutral mean") if c in table]
+    lines = [curves.Line(c, list(table[c])) for c in shown]
+    page.pictures["iterations"] = curves.panel(
+        lines, list(map(str, table.index)), title="default recipe, 0-5", across="iterations"
+    )
+    return page
+
+
+def _spaces(
+    page: Page, all_spaces: Sequence[Space], crops: F32, models: fitting.Models, plan: Plan,
+    scores: Callable[[F32], dict[str, float]], tell: Tell,
+) -> None:  # fmt: skip
+    """Fits by the features of each space alone, and some of the faces that they end in."""
+    recipe = replace(BY_FEATURES, iterations=plan.space_iterations)
+    fitted: dict[str, Descent] = {}
+    for space in all_spaces:
+        if not plan.untrained and space.name.endswith("untrained"):
+            continue
+        tell(f"feature space: {space.name}")
+        fitted[space.name] = descend(space, crops, models, recipe)
+    rows = {}
+    for name, result in fitted.items():
+        start, end = result.trace[0].mean(), result.trace[-1].mean()
+        rows[name] = scores(result.au) | {"loss left": float(end / start)}
+    page.report.tables["feature spaces"] = pd.DataFrame.from_dict(rows, orient="index")
+    page.report.about["feature spaces"] = (
+        f"{recipe.iterations} steps of Adam by the features alone, from the base face"
+    )
+    chosen = np.unique(np.linspace(0, len(crops) - 1, min(len(crops), 6)).astype(int))
+    strips = [[_picture(crops[i]), *(_picture(r.image[i]) for r in fitted.values())] for i in chosen]
+    page.pictures["faces fitted in each space"] = curves.faces(strips, ["picture", *fitted])
+
+
+def _similarity(
+    page: Page, title: str, group: Sequence[Person], all_spaces: Sequence[Space], models: fitting.Models
+) -> None:
+    rows: dict[str, dict[str, Any]] = {}
+    panels = []
+    names = group[0].names
+    for space in all_spaces:
+        values = similarity.matrices(space, group, models)
+        share = similarity.on_diagonal(values)
+        level = values / np.maximum(values.mean((-2, -1), keepdims=True), 1e-12)
+        diagonal = level[:, np.arange(len(names)), np.arange(len(names))]
+        rows[space.name] = {
+            "rows with the minimum on the diagonal": share,
+            "by chance": 1 / len(names),
+            "diagonal over all": float(diagonal.mean()),
+        }
+        n = values.shape[0] * values.shape[1]
+        page.report.figures.append(Figure(f"similarity, {title}", space.name, share, n))
+        cell = 34 if len(names) > 2 else 70
+        shown = similarity.shown(values)
+        text = f"{space.name}: {100 * share:.0f} %"
+        panels.append(
+            [curves.matrix(shown, names, title=text, scheme=s, cell=cell) for s in ("jet", "viridis")]
+        )
+    page.report.tables[f"similarity of expressions, {title}"] = pd.DataFrame.from_dict(rows, orient="index")
+    for column, scheme in enumerate(("JET", "viridis")):
+        page.pictures[f"similarity, {title}, {scheme}"] = curves.grid([p[column] for p in panels], columns=3)
+
+
+def _picture(crop: F32) -> U8:
+    return np.asarray(np.clip(255 * crop.transpose(1, 2, 0) + 0.5, 0, 255)).astype(np.uint8)
