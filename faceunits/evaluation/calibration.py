@@ -1,8 +1,8 @@
 """From our scale to a coder's, unit by unit, fitted on the labels of named subjects.
 
-`affine`: a x + b by least squares, a never below 0. `monotone`: the rising steps nearest to the labels
-(pool-adjacent-violators), straight between them. Either is a separate, named object: nothing that
-faceunits estimates is calibrated, and a score counts only on people other than those it was fitted on.
+`affine`: a x + b by least squares, a never below 0, held within 0-5. `monotone`: the rising steps nearest
+to the labels (pool-adjacent-violators), straight between them. Either is a separate, named object: nothing
+that faceunits estimates is calibrated, and a score counts only on people other than those it was fitted on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faceunits.aus import MAX_INTENSITY
 from faceunits.errors import ConfigError, InputError
 from faceunits.evaluation.datasets import records
 from faceunits.evaluation.scores import Pairing
@@ -28,7 +29,7 @@ KINDS = ("affine", "monotone")
 
 @dataclass(frozen=True)
 class Calibration:
-    """Per unit a curve through knots: `curves[i]` is `(2, K)`, our 0-5 and the coder's; straight outside.
+    """Per unit a curve through knots: `curves[i]` is `(2, K)`, our 0-5 and the coder's.
 
     A unit without labels keeps its own scale.
     """
@@ -44,7 +45,8 @@ class Calibration:
         for k, (x, y) in enumerate(self.curves):
             if self.kind == "affine":
                 slope = (y[1] - y[0]) / (x[1] - x[0])
-                out[:, k] = y[0] + slope * (predicted[:, k] - x[0])
+                # few labels and a unit that hardly moves make a steep line: a coder's scale ends at 5
+                out[:, k] = np.clip(y[0] + slope * (predicted[:, k] - x[0]), 0, MAX_INTENSITY)
             else:
                 out[:, k] = np.interp(predicted[:, k], x, y)
         return out

@@ -71,7 +71,8 @@ def measurer(method: str = "fast", device: str = "auto") -> Measure:
         if recording.video is not None:
             from faceunits import streaming
 
-            for part in streaming.stream(recording.video, method=method, device=device):
+            more = {} if device == "auto" else {"device": device}
+            for part in streaming.stream(recording.video, method=method, **more):
                 yield part.assign(frame=part["frame"] + (recording.first - 1))
             return
         for start in range(0, len(recording.images), _PHOTOS):

@@ -106,6 +106,9 @@ def row(
         "missing": [*(labels - n), int((known.any(1) & ~paired.any(1)).sum())],
         "nonzero": [*nonzero, float(nonzero.mean()) if len(units) else np.nan],
     }  # fmt: skip
+    defined = int(np.isfinite(scores["icc"][:-1]).sum())
+    if kind == MEASURED and 0 < defined < len(units):
+        note = ", ".join(x for x in (note, f"mean ICC of {defined} of {len(units)} units") if x)
     for measure in metrics.MEASURES:
         out[measure] = scores[measure]
         out[measure + "_low"], out[measure + "_high"] = ends.get(measure, blank)

@@ -157,7 +157,9 @@ def picture(
             single = p["kind"].dropna().iloc[0] == BASELINE or not np.isfinite(values[:-1]).any()
             colour = bars.OURS if n == outcome.main else bars.QUIET if single else next(colours)
             note = next((x for x in p["note"].dropna() if x), "")
-            name = f"{n} ({note})" if note and p["kind"].dropna().iloc[0] == PUBLISHED else str(n)
+            name = (
+                f"{n} ({note.split(';')[0]})" if note and p["kind"].dropna().iloc[0] == PUBLISHED else str(n)
+            )
             shown = np.full(len(units), np.nan) if single else values[:-1]
             drawn.append(
                 bars.Bar(name, shown, float(values[-1]), ends if np.isfinite(ends).any() else None, colour)
@@ -193,7 +195,7 @@ def summary(outcome: Outcome) -> list[str]:
             lines.append(
                 f"{r['row']}: ICC {r['icc']:.3f}, MAE {r['mae']:.3f}, r {r['r']:.3f}, n {int(r['n'])}"
             )
-    return [*lines, f"{len(outcome.failed)} frames without a measurement"]
+    return [*lines, f"frames without a measurement: {len(outcome.failed)}"]
 
 
 def write(outcome: Outcome, folder: str | os.PathLike[str], name: str) -> list[Path]:
