@@ -68,7 +68,7 @@ class ParserTraining:
     doubt_weight: float = 0.02
     """Of the log likelihood of the readings' errors under the doubt that E tells; trains nothing else."""
     settle: int = 12_000
-    """Renders on which, with their mirror images, the readings' last layer is solved at the end; 0 for none."""
+    """Renders on which, with their mirror images, the readings' last layer is solved at the end."""
     rotate: int = 8
     """Shards held in memory; one is exchanged every 64 batches."""
     loop: loop.LoopConfig = field(default_factory=loop.LoopConfig)
