@@ -200,7 +200,8 @@ def robustness(
     from faceunits.io import readers
 
     kinds = steps.chosen(only)
-    others = {path.stem: readers.read_table(path) for path in other or []}
+    # ours is called faceunits in the page
+    others = {path.stem.replace("faceunits", "other"): readers.read_table(path) for path in other or []}
     on = _tool(method, recipe, parser, generator, fitting, detector, device)
     with _progress("photos") as step:
         measured, without = steps.measure(
