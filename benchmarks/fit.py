@@ -28,7 +28,7 @@ def main() -> None:
     faces = [
         driving.render({"AU12": 3.0}, identity_seed=seed, device="cpu") for seed in range(max(args.batches))
     ]
-    crops = np.stack(faces).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    crops = np.stack(faces).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     text = measure.heading("Methods by batch size", notes=[f"{args.rounds} rounds in turns, medians"])
     rows = []
     for method in args.methods:
