@@ -10,6 +10,7 @@ the crop; left and right are the subject's.
 
 from __future__ import annotations
 
+import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -171,13 +172,9 @@ def crop(image: U8, matrix: NDArray[np.floating], size: int) -> F32:
     shrink = float(1 / scale(matrix))
     source, back = _reduced(image, back, size, max(1, int(shrink)))
     n = 2 if shrink / max(1, int(shrink)) > 1.05 else 1
-    at = (np.arange(size * n) + 0.5) / n - 0.5
-    x = back[0, 0] * at[None] + back[0, 1] * at[:, None] + back[0, 2]
-    y = back[1, 0] * at[None] + back[1, 1] * at[:, None] + back[1, 2]
-    sampled = _bilinear(source, x.astype(np.float32), y.astype(np.float32))
-    if n > 1:
-        sampled = sampled.reshape(size, n, size, n, 3).mean((1, 3))
-    return np.ascontiguousarray(sampled.transpose(2, 0, 1) / np.float32(255), np.float32)
+    out = np.empty((3, size, size), np.float32)
+    _sample(np.ascontiguousarray(source), back, n, out)
+    return out
 
 
 def _reduced(image: U8, back: F64, size: int, factor: int) -> tuple[NDArray[np.generic], F64]:
@@ -205,18 +202,49 @@ def _reduced(image: U8, back: F64, size: int, factor: int) -> tuple[NDArray[np.g
     return blocks, out / factor
 
 
-def _bilinear(image: NDArray[np.generic], x: F32, y: F32) -> F32:
-    """`(..., 3)` samples of the picture at x, y; beyond it the border repeats."""
+@nb.njit(cache=True, nogil=True)
+def _sample(image: NDArray[np.generic], back: F64, n: int, out: F32) -> None:
+    """Fill `out` `(3, S, S)` with bilinear samples of the picture / 255; beyond it the border repeats.
+
+    Each pixel of `out` is the mean of `n` x `n` samples; `back` leads from the crop to the picture.
+    """
     height, width = image.shape[:2]
-    x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
-    x0, y0 = x.astype(np.intp), y.astype(np.intp)
-    x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
-    fx, fy = (x - x0)[..., None], (y - y0)[..., None]
-    flat = np.ascontiguousarray(image).reshape(-1, 3).astype(np.float32)
-    top = flat[y0 * width + x0] * (1 - fx) + flat[y0 * width + x1] * fx
-    bottom = flat[y1 * width + x0] * (1 - fx) + flat[y1 * width + x1] * fx
-    out: F32 = top * (1 - fy) + bottom * fy
-    return out
+    right, bottom = np.float32(width - 1), np.float32(height - 1)
+    zero, one = np.float32(0), np.float32(1)
+    factor = np.float32(1 / (255 * n * n))
+    for i in range(out.shape[1]):
+        for j in range(out.shape[2]):
+            red = green = blue = zero
+            for k in range(n):
+                v = i + (k + 0.5) / n - 0.5
+                for m in range(n):
+                    u = j + (m + 0.5) / n - 0.5
+                    x = np.float32(back[0, 0] * u + back[0, 1] * v + back[0, 2])
+                    y = np.float32(back[1, 0] * u + back[1, 1] * v + back[1, 2])
+                    x, y = min(max(x, zero), right), min(max(y, zero), bottom)
+                    x0, y0 = int(x), int(y)
+                    x1, y1 = min(x0 + 1, width - 1), min(y0 + 1, height - 1)
+                    fx, fy = x - np.float32(x0), y - np.float32(y0)
+                    a, b, c, d = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
+                    red += (
+                        a * image[y0, x0, 0]
+                        + b * image[y0, x1, 0]
+                        + c * image[y1, x0, 0]
+                        + d * image[y1, x1, 0]
+                    )
+                    green += (
+                        a * image[y0, x0, 1]
+                        + b * image[y0, x1, 1]
+                        + c * image[y1, x0, 1]
+                        + d * image[y1, x1, 1]
+                    )
+                    blue += (
+                        a * image[y0, x0, 2]
+                        + b * image[y0, x1, 2]
+                        + c * image[y1, x0, 2]
+                        + d * image[y1, x1, 2]
+                    )
+            out[0, i, j], out[1, i, j], out[2, i, j] = red * factor, green * factor, blue * factor
 
 
 def face_size(points: NDArray[np.floating]) -> F32:
