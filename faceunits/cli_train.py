@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from faceunits import cli_evaluate
+from faceunits import cli_datasets, cli_evaluate, cli_robust
 from faceunits.errors import ConfigError
 
 TRAINERS = {
@@ -28,7 +28,9 @@ train = typer.Typer(no_args_is_help=True, help="Train a network; an interrupted 
 
 
 evaluate = typer.Typer(
-    no_args_is_help=True, help="Measure the shipped networks on people kept out of training."
+    no_args_is_help=True,
+    help="Measure the shipped networks on people kept out of training, on data sets that you hold, and on any "
+    "photos or tables.",
 )
 
 
@@ -38,7 +40,8 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(skins)
     app.command()(portraits)
     app.add_typer(train, name="train")
-    cli_evaluate.add_commands(evaluate)
+    for module in (cli_evaluate, cli_datasets, cli_robust):
+        module.add_commands(evaluate)
     app.add_typer(evaluate, name="evaluate")
 
 
