@@ -30,5 +30,6 @@ def export_onnx(
     exporting.onnx(
         folder,
         fitting.load(device="cpu"),
+        sources={"parser": "parser", "fitting": "fitting"},
         progress=lambda path: print(f"wrote {printable(path)}", file=sys.stderr),
     )

@@ -11,10 +11,11 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -107,7 +108,7 @@ def onnx(
     models: Models,
     *,
     detector: str | os.PathLike[str] = "detector",
-    sources: dict[str, str] | None = None,
+    sources: Mapping[str, str | os.PathLike[str]] = MappingProxyType({}),
     progress: Callable[[Path], None] | None = None,
 ) -> list[Path]:
     """Write `finder.onnx`, `landmarker.onnx`, `reader.onnx` and a `.json` beside each.
@@ -116,7 +117,7 @@ def onnx(
         folder: made if need be.
         models: of `fitting.load`, for the reader.
         detector: weights of finder and landmarker, by name or path.
-        sources: weights files of `models` by name, for the JSON file; the shipped ones by default.
+        sources: what `models` were loaded from, names or paths of weights, for the JSON file.
         progress: called with every file written.
 
     Returns:
@@ -133,7 +134,6 @@ def onnx(
         raise InputError(
             f"cannot make the folder {printable(folder)} ({error.strerror}); name another"
         ) from error
-    sources = {"parser": "parser", "fitting": "fitting"} if sources is None else sources
     nets, sizes = _detector(detector)
     of_detector = {"detector": weights.describe(detector)}
     done: list[Path] = []
