@@ -1,0 +1,91 @@
+"""The command `report`: a table as a page, and its video as a film with overlay."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from faceunits.errors import InputError
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the command of this file."""
+    app.command()(report)
+
+
+def report(
+    table: Annotated[Path, typer.Argument(help="what estimate wrote: .csv, .parquet, .jsonl")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="page (.html); by default the table's name")
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="the measured video: adds pictures of peaks, and fitted faces")
+    ] = None,
+    evidence: Annotated[int, typer.Option(help="faces to fit anew as evidence, with --video", min=0)] = 4,
+    render: Annotated[
+        Path | None, typer.Option(help="film (.mp4) with boxes, landmarks and bars; needs --video")
+    ] = None,
+    landmarks: Annotated[bool, typer.Option(help="landmarks in the film; they take most of its time")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+) -> None:
+    """Write a table as one HTML page that needs no network: courses, faces, peaks, gaps, a summary."""
+    from faceunits import reporting
+    from faceunits.io.files import printable
+    from faceunits.io.video import BrokenVideo
+    from faceunits.reporting import sources
+
+    if render and not video:
+        raise InputError("expected the video to draw on; got --render alone; add --video")
+    out = output or table.with_suffix(".html")
+    sources.check(out, ".html")
+    if render:
+        sources.check(render, ".mp4")
+        _refuse_overwriting(render, video)
+    with _progress() as step:
+        reporting.write(table, out, video=video, evidence=evidence, device=device, progress=step)
+    _say(f"wrote {printable(out)}")
+    if render and video:
+        try:
+            with _progress() as step:
+                count = reporting.render(
+                    table, video, render, landmarks=landmarks, device=device, progress=step
+                )
+        except BrokenVideo as error:
+            _say(f"faceunits: {error}")
+            _say(f"wrote {printable(render)} up to there")
+            raise typer.Exit(3) from None
+        _say(f"wrote {printable(render)}, {count} frames")
+
+
+def _refuse_overwriting(film: Path, video: Path | None) -> None:
+    if video and film.exists() and video.exists() and film.samefile(video):
+        raise InputError("expected another name for the film than the video's; choose one with --render")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
+    """A bar with the time left, on a terminal only: a log file wants none."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks = {}
+
+        def step(done: int, total: int, name: str) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=None)
+            bar.update(tasks[name], completed=done, total=total or None)
+
+        yield step
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
