@@ -30,8 +30,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     cli_export.add_commands(app)
     path = tmp_path_factory.mktemp("export") / "new"
 
+    content = test_engine.reader_file()  # made by the real function, before it is replaced
+
     def reader(to: Path, models: fitting.Models) -> None:
-        to.write_bytes(test_engine.reader_file())
+        to.write_bytes(content)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "load", lambda device: test_engine.models())
