@@ -20,7 +20,10 @@ LAYERS = (
     ("estimation",),
     ("driving", "reporting"),
     ("evaluation", "training"),
-    ("cli_datasets", "cli_evaluate", "cli_export", "cli_report", "cli_robust", "cli_train", "cli", "__init__"),
+    (
+        "cli_datasets", "cli_evaluate", "cli_export", "cli_report", "cli_robust", "cli_train", "cli",
+        "__init__",
+    ),
 )
 """From the bottom up, as drawn in docs/architecture.md; modules of one layer may import each other."""
 

@@ -172,17 +172,22 @@ def mark(
     """
     canvas, factor, shift = _fitted(picture, size)
     pen = ImageDraw.Draw(canvas)
+    thick = max(2, round(min(size) / 300))
+    names = []
     for face in faces:
         colour = _FACES[face.face_id % len(_FACES)]
-        thick = max(2, round(min(size) / 300))
-        if np.isfinite(face.box).all():
+        box = face.box * factor + (*shift, 0, 0)
+        if np.isfinite(box).all():
+            _frame(pen, box, size, colour, thick)
             told = "" if columns is None or face.face_id in columns else _strongest(face.values)
-            _frame(pen, face.box * factor + (*shift, 0, 0), size, colour, thick)
-            _name(pen, face, face.box * factor + (*shift, 0, 0), size, told)
+            names.append((face, box, told))
         if face.landmarks is not None:
             radius = max(1.0, thick * 0.6)
             for x, y in face.landmarks * factor + shift:
                 pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    # the shortest last: a long one may reach over its neighbour's
+    for face, box, told in sorted(names, key=lambda n: -len(n[2])):
+        _name(pen, face, box, size, told)
     return np.array(canvas)
 
 

@@ -90,6 +90,7 @@
   // ---- lanes -----------------------------------------------------------------------------------------
 
   const has = (name) => recording.series.some((s) => s[0] === name);
+  const signs = () => (recording.video ? ["solid", "dashed", "dotted"] : ["filled", "hollow", "cross"]);
   const people = () => recording.courses.filter((c) => c.shown);
 
   function lanes() {
@@ -98,11 +99,11 @@
       if (!recording.units.has(unit)) continue;
       const sided = view.sides && has(unit + "_L_r") && has(unit + "_R_r");
       const names = sided ? [unit + "_R_r", unit + "_L_r"] : [unit + "_r"].filter(has);
-      const label = unit + "  " + page.units[unit] + (sided ? "  (right solid, left dashed)" : "");
+      const label = unit + "  " + page.units[unit] + (sided ? "  (right " + signs()[0] + ", left " + signs()[1] + ")" : "");
       if (names.length) out.push({ label, names, low: 0, high: 5, fits: true });
     }
     if (view.pose && POSE.some(has))
-      out.push({ label: "head pose, degrees: pitch solid, yaw dashed, roll dotted", names: POSE.filter(has), low: -30, high: 30, grows: true });
+      out.push({ label: "head pose, degrees: " + ["pitch", "yaw", "roll"].map((n, i) => n + " " + signs()[i]).join(", "), names: POSE.filter(has), low: -30, high: 30, grows: true });
     if (view.confidence && has("confidence"))
       out.push({ label: "confidence, 0 to 1", names: ["confidence"], low: 0, high: 1 });
     return out;
@@ -217,7 +218,7 @@
     pen.rect(LEFT, y, width(), LANE);
     pen.clip();
     for (const course of people())
-      lane.names.forEach((name, k) => drawSeries(course, name, colourOf(course, lane, k, ink), DASHES[k], toY));
+      lane.names.forEach((name, k) => drawSeries(course, name, colourOf(course, lane, k, ink), k, toY));
     pen.restore();
     pen.textAlign = "left";
     pen.fillStyle = ink.text;
@@ -230,14 +231,14 @@
     return ink.people[(one ? k : course.colour) % COLOURS];
   }
 
-  function drawSeries(course, name, colour, dash, toY) {
-    const v = values(course, name);
+  function drawSeries(course, name, colour, k, toY) {
+    const v = values(course, name), dash = DASHES[k];
     if (!v) return;
     const first = Math.max(bucketAt(from) - course.first - 1, 0);
     const last = Math.min(bucketAt(to) - course.first + 1, course.count - 1);
     pen.strokeStyle = pen.fillStyle = colour;
     pen.lineWidth = 1.6;
-    if (!recording.video) return drawDots(course, v, first, last, toY);
+    if (!recording.video) return drawDots(course, v, first, last, k, toY);
     pen.setLineDash(recording.per === 1 ? dash : []);
     pen.globalAlpha = recording.per > 1 && dash.length ? 0.6 : 1;
     pen.beginPath();
@@ -270,13 +271,25 @@
     pen.globalAlpha = 1;
   }
 
-  function drawDots(course, v, first, last, toY) {
-    const size = Math.min(7, Math.max(2, width() / ((to - from) / spacing()) / 3));
+  /** Photos are no course: a mark for each, or an upright bar from least to greatest where they are many. */
+  function drawDots(course, v, first, last, k, toY) {
+    const size = Math.min(8, Math.max(2, width() / ((to - from) / spacing()) / 3));
+    pen.setLineDash([]);
+    pen.beginPath();
     for (let i = first; i <= last; i++) {
       if (Number.isNaN(v.least[i])) continue;
       const x = toPixel(recording.time[course.first + i]) - size / 2, y = toY(v.greatest[i]) - size / 2;
-      pen.fillRect(x, y, size, Math.max(size, toY(v.least[i]) - y + size / 2));
+      const height = Math.max(size, toY(v.least[i]) - y + size / 2);
+      if (k === 0) pen.fillRect(x, y, size, height);
+      else if (k === 1) pen.rect(x, y, size, height);
+      else {
+        pen.moveTo(x, y);
+        pen.lineTo(x + size, y + height);
+        pen.moveTo(x + size, y);
+        pen.lineTo(x, y + height);
+      }
     }
+    pen.stroke();
   }
 
   function drawCursor(shown, ink, height) {
