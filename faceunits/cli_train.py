@@ -16,6 +16,7 @@ TRAINERS = {
     "detector": ("faceunits.training.detector", "TrainingConfig"),
     "fitting": ("faceunits.training.calibrate", "FittingTraining"),
     "generator": ("faceunits.training.generator", "GeneratorTraining"),
+    "mesh": ("faceunits.training.mesh", "MeshTraining"),
     "parser": ("faceunits.training.parser", "ParserTraining"),
 }
 """For each network the module with its `train` function, and the class of its settings there."""
@@ -113,6 +114,12 @@ def train_fitting(config: Config = None, words: Words = None, dry_run: DryRun = 
 def train_generator(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
     """The generator M."""
     _train("generator", config, words, dry_run)
+
+
+@train.command("mesh")
+def train_mesh(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
+    """The mesh that moves the pixels of a photo."""
+    _train("mesh", config, words, dry_run)
 
 
 @evaluate.command("detector")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAMES = ("detector", "parser", "generator", "fitting")
-"""What the package has files of: the three networks, and what `fitting` measured on the last two."""
+NAMES = ("detector", "parser", "generator", "fitting", "mesh")
+"""What the package has files of: the networks, and what `fitting` measured on the parser and the generator."""
 
 _FOLDER = Path(__file__).parent
 
@@ -171,7 +171,9 @@ def settings(kind: type[T], config: dict[str, Any], *, source: str | os.PathLike
     Raises:
         WeightsError: a setting that is missing: the file is of another network.
     """
-    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    # A part that is off by default was off before there was a setting for it.
+    off = {f.name: f.default for f in fields(kind) if f.default is False or f.default == 0}  # type: ignore[arg-type]
+    names = [f.name for f in fields(kind) if f.name in config or f.name not in off]  # type: ignore[arg-type]
     missing = [n for n in names if n not in config]
     if missing:
         raise WeightsError(
