@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from faceunits import __version__, engine, weights
 from faceunits.alignment.warp import CROP_CM, TEMPLATE, TEMPLATE_VERSION
@@ -169,8 +168,7 @@ def reader(path: str | os.PathLike[str], models: Models) -> None:
     """
     engine.require("onnx", "onnxscript")
     inside = {"fingerprint": engine.fingerprint(models)}
-    # strict: E asks for the length of a tensor, which only the slower way of tracing leaves open
-    write(Path(path), FastReader(models).eval(), *reader_ports(models), inside=inside, strict=True)
+    write(Path(path), FastReader(models).eval(), *reader_ports(models), inside=inside)
 
 
 def finder_ports() -> tuple[tuple[Port, ...], tuple[Port, ...]]:
@@ -217,7 +215,6 @@ def write(
     outputs: tuple[Port, ...],
     *,
     inside: dict[str, str] | None = None,
-    strict: bool = False,
 ) -> None:
     """Trace a network, check the result against it, and write it.
 
@@ -227,7 +224,6 @@ def write(
         inputs: the image.
         outputs: names and shapes.
         inside: words kept in the file.
-        strict: trace the Python code rather than a run of it.
 
     Raises:
         ConfigError: `onnx` or `onnxscript` is not installed, or onnxruntime differs from torch.
@@ -237,7 +233,7 @@ def write(
     (image,) = inputs
     # a batch of 3, for lengths of 1 and 2 are easily taken for constants
     example = torch.rand(_sizes(image.shape, 3, 64, 96), generator=torch.Generator().manual_seed(0))
-    model = _traced(net, example, image, strict)
+    model = _traced(net, example, image)
     for value, port in zip([*model.graph.input, *model.graph.output], [*inputs, *outputs], strict=True):
         _rename(model.graph, value, port)
     del model.graph.value_info[:]  # inner shapes speak of axes by their old names; runtimes infer them
@@ -252,28 +248,16 @@ def write(
         temporary.write_bytes(content)
 
 
-def _traced(net: nn.Module, example: Tensor, image: Port, strict: bool) -> Any:
+def _traced(net: nn.Module, example: Tensor, image: Port) -> Any:
     """The network as an ONNX model; batch, and height and width where named, stay open."""
     dims: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     for axis in (2, 3):
         if isinstance(image.shape[axis], str):
             dims[axis] = 32 * torch.export.Dim(f"{image.shape[axis]}32", min=1, max=512)
     with torch.no_grad(), _quiet():
-        with _Halves():
-            program = torch.export.export(net, (example,), dynamic_shapes=(dims,), strict=strict)
+        program = torch.export.export(net, (example,), dynamic_shapes=(dims,))
         made: Any = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
     return made.model_proto
-
-
-class _Halves(TorchFunctionMode):
-    """Halves a batch in a way that holds for any length; `chunk` would fix it at the example's."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is Tensor.chunk and args[1:] == (2,) and not kwargs:
-            return args[0].unflatten(0, (2, -1)).unbind(0)
-        return func(*args, **(kwargs or {}))
 
 
 def _rename(graph: Any, value: Any, port: Port) -> None:

@@ -229,7 +229,7 @@ class Reader(nn.Module):
         whole, local = self.squeeze(x).flatten(1), self.local(x)
         points = points.detach()
         heats: tuple[Tensor, ...] = ()
-        seen = points.new_zeros(len(points), 0)
+        seen = points.new_zeros(points.shape[0], 0)
         if self.close_up is not None:
             points, seen, heats = self.close_up(image, points, heat, local)
         at = points.detach()
@@ -288,24 +288,27 @@ class CloseUp(nn.Module):
         left = left + 2 * points[:, None, None, (42, 45)].mean(3) * points.new_tensor([1.0, 0.0])
         mouth = self._place(points[:, 48], points[:, 54], self.mouth_grid)
         around = torch.cat([heat.detach(), local], 1)
-        eyes = [self._context(around, place, index) for place, index in ((right, EYE_RIGHT), (left, EYE_LEFT))]
         eye_heat, eye_seen = self.eye(
-            torch.cat([self._cut(image, right), self._cut(image, left)]), torch.cat(eyes)
+            torch.cat([self._cut(image, right), self._cut(image, left)]),
+            torch.cat([self._context(around, right, EYE_RIGHT), self._context(around, left, EYE_LEFT)]),
         )
         mouth_heat, mouth_seen = self.mouth(self._cut(image, mouth), self._context(around, mouth, MOUTH))
-        heats = (*eye_heat.chunk(2), mouth_heat)
+        heats = (*_halves(eye_heat), mouth_heat)
         exact = points.clone()
-        for index, score, place in zip((EYE_RIGHT, EYE_LEFT, MOUTH), heats, (right, left, mouth), strict=True):
+        indices, places = (EYE_RIGHT, EYE_LEFT, MOUTH), (right, left, mouth)
+        for index, score, place in zip(indices, heats, places, strict=True):
             exact[:, index] = _mean_place(score, _cells(place))
-        return exact, torch.cat([*eye_seen.chunk(2), mouth_seen], 1), heats
+        return exact, torch.cat([*_halves(eye_seen), mouth_seen], 1), heats
 
     def cells(self, points: Tensor, rough: Tensor) -> list[tuple[Tensor, Tensor]]:
         """For each close-up that is cut at `rough` `(B, 68, 2)`: the indices of its points, and where
         `points` `(B, 68, 2)` lie on its scores, `(B, K, 2)` cells x, y."""
         out = []
         for index, a, b, grid in (
-            (EYE_RIGHT, 36, 39, self.eye_grid), (EYE_LEFT, 42, 45, self.eye_grid), (MOUTH, 48, 54, self.mouth_grid)
-        ):  # fmt: skip
+            (EYE_RIGHT, 36, 39, self.eye_grid),
+            (EYE_LEFT, 42, 45, self.eye_grid),
+            (MOUTH, 48, 54, self.mouth_grid),
+        ):
             away = points[:, index] - ((rough[:, a] + rough[:, b]) / 2)[:, None]
             if index is EYE_LEFT:
                 away = away * away.new_tensor([-1.0, 1.0])
@@ -317,7 +320,7 @@ class CloseUp(nn.Module):
         return ((a + b) / 2)[:, None, None] + self.unit * grid
 
     def _context(self, around: Tensor, place: Tensor, index: tuple[int, ...]) -> Tensor:
-        """`(B, K + 24, h / 2, w / 2)` E's scores of these points, and the rest, at the cells of a close-up."""
+        """`(B, K + 24, h / 2, w / 2)` what E says of these points and their surroundings, at a close-up's cells."""
         where = (2 * _cells(place) + 1) / self.size - 1
         with torch.autocast(around.device.type, enabled=False):
             maps = around[:, [*index, *range(68, around.shape[1])]].float()
@@ -355,6 +358,12 @@ class Patch(nn.Module):
         up = F.interpolate(self.back(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=False)
         change = self.refine(self.merge(torch.cat([fine, up, local.to(fine.dtype)], 1)))
         return scores + change.float(), F.relu(self.dense(self.squeeze(coarse).flatten(1)))
+
+
+def _halves(x: Tensor) -> tuple[Tensor, ...]:
+    """Both halves of a batch; `chunk` would fix its length in an exported network."""
+    halves: tuple[Tensor, ...] = x.unflatten(0, (2, -1)).unbind(0)  # type: ignore[no-untyped-call]
+    return halves
 
 
 def _cells(place: Tensor) -> Tensor:
