@@ -139,39 +139,6 @@ def test_an_earlier_head_is_heard_unchanged() -> None:
     torch.testing.assert_close(new.conv1.weight, old.conv1.weight)
 
 
-def test_the_last_layer_is_solved_for_what_is_left() -> None:
-    """A teacher with another last layer is found again, exactly where the rows suffice."""
-    net, teacher = light(), light()
-    rng = np.random.default_rng(0)
-    shard = {"image": rng.integers(0, 255, (60, SIZE, SIZE, 3), np.uint8)}
-    with torch.no_grad():
-        teacher.reader.dense[-1].weight += 0.05 * torch.randn_like(teacher.reader.dense[-1].weight)
-        teacher.reader.linear.bias += 0.3
-        images = torch.from_numpy(shard["image"]).permute(0, 3, 1, 2).float() / 255
-        wanted, before = teacher(images).readings, net(images).readings
-    shard["code"] = wanted.numpy()
-    mirror = training.aus.profile().mirror()
-    training.settle(net, [shard], np.zeros((0, 1, 1, 3), np.uint8), mirror, faces=60, ridge=1e-3)
-    with torch.no_grad():
-        after = net(images).readings
-    identity = slice(N_AU + 3, None)  # known of the straight images alone, so it can be met
-    left = (after - wanted)[:, identity].square().mean() / (before - wanted)[:, identity].square().mean()
-    assert float(left) < 1e-3
-    assert (after - wanted).square().mean() < (before - wanted).square().mean()
-
-
-def test_people_at_rest_pull_the_units_down() -> None:
-    net = light()
-    rest = np.random.default_rng(1).integers(0, 255, (40, SIZE, SIZE, 3), np.uint8)
-    shard = {"image": rest[:2], "code": np.zeros((2, N_AU + 3 + N_IDENTITY), np.float32)}
-    with torch.no_grad():
-        net.reader.linear.bias += 0.4
-    training.settle(net, [shard], rest, training.aus.profile().mirror(), faces=2, ridge=1e-3)
-    with torch.no_grad():
-        read = net(torch.from_numpy(rest).permute(0, 3, 1, 2).float() / 255).readings
-    assert float(read[:, : N_AU + 1].abs().max()) < 0.02
-
-
 def test_twins_agree_when_one_is_the_other_mirrored() -> None:
     config = training.ParserTraining(n_identity=N_IDENTITY)
     read = torch.randn(4, N_AU + 3 + N_IDENTITY)

@@ -320,7 +320,7 @@ class CloseUp(nn.Module):
         return ((a + b) / 2)[:, None, None] + self.unit * grid
 
     def _context(self, around: Tensor, place: Tensor, index: tuple[int, ...]) -> Tensor:
-        """`(B, K + 24, h / 2, w / 2)` what E says of these points and their surroundings, at a close-up's cells."""
+        """`(B, K + 24, h / 2, w / 2)` what E says of these points and their surroundings, at its cells."""
         where = (2 * _cells(place) + 1) / self.size - 1
         with torch.autocast(around.device.type, enabled=False):
             maps = around[:, [*index, *range(68, around.shape[1])]].float()

@@ -67,8 +67,6 @@ class ParserTraining:
     """Of the squared difference, times `reading_weight`, between two views of one portrait."""
     doubt_weight: float = 0.02
     """Of the log likelihood of the readings' errors under the doubt that E tells; trains nothing else."""
-    settle: int = 12_000
-    """Renders on which, with their mirror images, the readings' last layer is solved at the end."""
     rotate: int = 8
     """Shards held in memory; one is exchanged every 64 batches."""
     loop: loop.LoopConfig = field(default_factory=loop.LoopConfig)
@@ -116,13 +114,6 @@ class Crops:
         with np.load(self._next_shard()) as pack:
             shard = {k: pack[k] for k in pack.files}
         return shard | {"code": codes(shard)}
-
-    def neutral(self) -> NDArray[np.uint8]:
-        """`(n, S, S, 3)` portraits of people asked for a neutral face, and their mirror images."""
-        if self.photos is None:
-            return np.zeros((0, 1, 1, 3), np.uint8)
-        found: NDArray[np.uint8] = self.photos["image"][self.photos["neutral"]]
-        return np.concatenate([found, found[:, :, ::-1]])
 
     def _rotate(self) -> None:
         shard = self.load()
@@ -387,75 +378,6 @@ def prime(net: Parser, shards: list[dict[str, NDArray[Any]]], *, noise_px: float
         reader.dense[-1].weight.mul_(0.1)  # type: ignore[operator]
 
 
-def settle(
-    net: Parser, shards: list[dict[str, NDArray[Any]]], rest: NDArray[np.uint8], mirror: NDArray[np.int64],
-    *, faces: int, ridge: float = 10.0,
-) -> None:  # fmt: skip
-    """Ends the training of the readings: their last layer is linear, so its best weights are solved for.
-
-    The change of the weights that leaves the least squared error of renders and of their mirror images,
-    with action units of 0 for people at `rest`, and is itself small (ridge regression).
-
-    Args:
-        net: a trained E.
-        shards: of `Crops.load`.
-        rest: `(n, S, S, 3)` crops of neutral faces.
-        mirror: `(A,)` the permutation that swaps the sides.
-        faces: of each shard.
-        ridge: weight of the squared change.
-    """
-    reader, n = net.reader, len(mirror)
-    assert reader is not None
-    net.eval()
-    inputs: list[Tensor] = []
-
-    def last(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        inputs.append(args[0])
-
-    def look(images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """The last layer's inputs, both paths and a 1, and the readings."""
-        rows, said = [], []
-        for i in range(0, len(images), 50):
-            image = torch.from_numpy(np.ascontiguousarray(images[i : i + 50])).permute(0, 3, 1, 2)
-            seen = net(image.float() / 255)
-            shape = (seen.points.float().flatten(1) - reader.mean) / reader.std
-            rows.append(torch.cat([inputs.pop(), shape, torch.ones(len(shape), 1)], 1))
-            said.append(seen.readings)
-        return torch.cat(rows).double(), torch.cat(said).double()
-
-    final = reader.dense[-1]
-    assert isinstance(final, nn.Linear)
-    hook = final.register_forward_pre_hook(last)
-    swap = torch.from_numpy(mirror)
-    known: dict[str, list[tuple[Tensor, Tensor]]] = {"units": [], "pose": [], "identity": []}
-    with torch.inference_mode():
-        for shard in shards:
-            truth = torch.from_numpy(shard["code"][:faces]).double()
-            for flipped in (False, True):
-                image = shard["image"][:faces]
-                x, said = look(image[:, :, ::-1] if flipped else image)
-                wrong = truth - said
-                known["units"].append((x, wrong[:, : n + 1]))
-                known["pose"].append((x, wrong[:, n + 1 : n + 3]))
-                if not flipped:  # modes are not all symmetric: the mirrored face's identity is unknown
-                    known["identity"].append((x, wrong[:, n + 3 :]))
-                turned = [truth[:, swap], truth[:, n : n + 2], -truth[:, n + 2 : n + 3], truth[:, n + 3 :]]
-                truth = torch.cat(turned, 1)
-        if len(rest):
-            x, said = look(rest)
-            known["units"].append((x, -said[:, : n + 1]))
-    hook.remove()
-    parts = []
-    for pairs in known.values():
-        x, wrong = (torch.cat(t) for t in zip(*pairs, strict=True))
-        parts.append(torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1]), x.T @ wrong).float())
-    change, width = torch.cat(parts, 1), final.in_features
-    with torch.no_grad():
-        final.weight.add_(change[:width].T)
-        reader.linear.weight.add_(change[width:-1].T)
-        reader.linear.bias.add_(change[-1])
-
-
 def codes(shard: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
     """`(n, R)` what the reading head should say, in the order of `reading_names`."""
     gap = np.minimum(shard["lip_gap"], 1.5)[:, None]
@@ -467,17 +389,14 @@ def train(config: ParserTraining) -> Parser:
     """Trains E and writes `parser.safetensors` into the output folder."""
     torch.manual_seed(config.loop.seed)
     net = build(config)
-    crops = Crops(config, 0)
     if not config.init:
+        crops = Crops(config, 0)
         prime(net, [crops.load() for _ in range(config.rotate)])
     mean = loop.run(
         net, lambda step: iter(Crops(config, step)), lambda m, b: losses(m, b, config), config.loop,
         config.out, settings=config,
     )  # fmt: skip
     assert isinstance(mean, Parser)
-    if config.settle:
-        shards = [crops.load() for _ in range(min(config.settle // 500, 4 * config.rotate) or 1)]
-        settle(mean, shards, crops.neutral(), crops.mirror, faces=-(-config.settle // len(shards)))
     export(mean, config, Path(config.out) / "parser.safetensors")
     return mean
 
