@@ -58,7 +58,8 @@ class Mesh(nn.Module):
     counter-clockwise from outside; `kind` `(K,)`; `rest` `(K, 3)` cm, a face with lips and lids apart, for
     distances along the skin; `fade` `(K,)` 0 at the outline .. 1 inside; `roll` `(K,)` point of the lips'
     outside whose colour the inside takes, or itself; `foot` and `top` `(K,)` for points of an upper lid the
-    point of its edge below and the one under the brow above, or -1; `jaw`, `lid_L`, `lid_R`, `lip` ordered borders.
+    point of its edge below and the one under the brow above, or -1; ordered borders `jaw`,
+    `lid_L`, `lid_R`, `lip`.
     """
 
     mean: Tensor
@@ -74,13 +75,20 @@ class Mesh(nn.Module):
         super().__init__()
         self.config = config
         k, c = config.points, config
-        self.mean = nn.Parameter(torch.zeros(k, 3))  # type: ignore[assignment]
-        self.identity = nn.Parameter(torch.zeros(c.n_identity, k, 3))  # type: ignore[assignment]
-        self.shape = nn.Parameter(torch.zeros(c.shapes, k, 3))  # type: ignore[assignment]
-        floats = {"mix": (c.n_au, c.shapes), "template": (5, 2), "pivot": (2, 3), "rest": (k, 3), "fade": (k,)}
+        self.mean = nn.Parameter(torch.zeros(k, 3))
+        self.identity = nn.Parameter(torch.zeros(c.n_identity, k, 3))
+        self.shape = nn.Parameter(torch.zeros(c.shapes, k, 3))
+        floats: dict[str, tuple[int, ...]] = {
+            "mix": (c.n_au, c.shapes),
+            "template": (5, 2),
+            "pivot": (2, 3),
+            "rest": (k, 3),
+        }
+        floats |= {"fade": (k,)}
         ints = {
             "blink": (2,), "landmarks": (68,), "triangles": (c.triangles, 3), "kind": (k,), "roll": (k,),
-            "foot": (k,), "top": (k,), "jaw": (c.jaw,), "lid_L": (c.lids[0],), "lid_R": (c.lids[1],), "lip": (c.lips,),
+            "foot": (k,), "top": (k,), "jaw": (c.jaw,),
+            "lid_L": (c.lids[0],), "lid_R": (c.lids[1],), "lip": (c.lips,),
         }  # fmt: skip
         for name, size in floats.items():
             self.register_buffer(name, torch.zeros(size))
@@ -106,7 +114,8 @@ class Mesh(nn.Module):
         out = (au @ self.mix).clamp(min(0.0, float(au.min())), max(1.0, float(au.max())))
         wide = self.aperture(person) / self.aperture(self.mean[None])
         scale = torch.ones_like(out).index_copy(1, self.blink.long(), wide)
-        return out * scale
+        moved: Tensor = out * scale
+        return moved
 
     def aperture(self, points: Tensor) -> Tensor:
         """`(B, 2)` cm: height of the left and the right eye opening, mean of its two lid pairs."""
@@ -121,7 +130,8 @@ class Mesh(nn.Module):
         rx = torch.stack([one, o, o, o, p.cos(), -p.sin(), o, p.sin(), p.cos()], -1).view(-1, 3, 3)
         ry = torch.stack([w.cos(), o, w.sin(), o, one, o, -w.sin(), o, w.cos()], -1).view(-1, 3, 3)
         origin, pivot = self.pivot
-        return (points - origin - pivot) @ (ry @ rx).transpose(1, 2) + pivot
+        turned: Tensor = (points - origin - pivot) @ (ry @ rx).transpose(1, 2) + pivot
+        return turned
 
     def place(self, turned: Tensor, by: Tensor | None = None) -> Tensor:
         """`(B, K, 2)` fractions of the crop: perspective, then the similarity of the own five points, or of

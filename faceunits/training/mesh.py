@@ -70,7 +70,7 @@ class Layout:
 def train(config: MeshTraining) -> Mesh:
     """Chooses the points, learns their movement, and writes `mesh.safetensors` into the output folder."""
     if not config.rig or not config.out:
-        raise ConfigError("expected the settings rig and out; name the face model's folder and one to write to")
+        raise ConfigError("expected the settings rig and out; name the face model and a folder to write to")
     model = shape.load(config.rig, n_identity=config.n_identity)
     layout = choose(model)
     net = learn(model, layout, config)
@@ -79,8 +79,8 @@ def train(config: MeshTraining) -> Mesh:
     about = {**net.config.__dict__, "kind": "mesh", "profile": config.profile}
     Path(config.out).mkdir(parents=True, exist_ok=True)
     weights.save(Path(config.out) / "mesh.safetensors", weights.halved(net.state_dict()), about, card)
-    print(f"{len(layout.vertices)} points; on {config.test_faces} unseen faces they err by {errors['mean']:.4f} "
-          f"px of 128 (99 %: {errors['p99']:.4f})")  # fmt: skip
+    print(f"{len(layout.vertices)} points; on {config.test_faces} unseen faces they err by "
+          f"{errors['mean']:.4f} px of 128 (99 %: {errors['p99']:.4f})")  # fmt: skip
     return net
 
 
@@ -143,8 +143,8 @@ def faces(
 
 def measure(net: Mesh, model: FaceModel, layout: Layout, config: MeshTraining) -> dict[str, float]:
     """Error of the points in the crop on faces of unseen parameters, pixels of 128: `mean` and `p99`."""
-    found = []
-    for y, points in faces(model, layout, config, seed=FIRST_TEST_SEED + config.seed, count=config.test_faces):
+    found, seed = [], FIRST_TEST_SEED + config.seed
+    for y, points in faces(model, layout, config, seed=seed, count=config.test_faces):
         pitch, yaw = (y[:2] - 0.5) * 2 * shape.POSE_RANGE_DEG
         screen = shape.project(model, points, shape.rotation(float(pitch), float(yaw)))[:, :2]
         five = shape.five_points(screen[layout.parts["landmarks"]])
@@ -197,7 +197,8 @@ def _skin(model: FaceModel, rest: F32) -> tuple[Ints, dict[str, NDArray[Any]]]:
     face = tri[model.tri_geometry == model.geometry_names.index("face")]
     loops, rows = {}, {}
     for name, other, last in (
-        ("lid_L", "eye_socket_L", LID_ROW), ("lid_R", "eye_socket_R", LID_ROW), ("lip", "mouth_socket", LAST_ROW)
+        ("lid_L", "eye_socket_L", LID_ROW), ("lid_R", "eye_socket_R", LID_ROW),
+        ("lip", "mouth_socket", LAST_ROW),
     ):  # fmt: skip
         socket = tri[model.tri_geometry == model.geometry_names.index(other)]
         row = _rows(face, np.intersect1d(face, socket), len(at))
@@ -232,8 +233,8 @@ def _rows(triangles: Ints, rim: Ints, count: int) -> Ints:
 
 def _outline(at: F32, triangles: Ints, loops: list[Ints], neck: F32) -> tuple[Ints, F64]:
     """The border along the jaw from the subject's right to left, and 0 at the other border .. 1 inside."""
-    edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1)
-    edges, times = np.unique(edges, axis=0, return_counts=True)
+    edges = np.concatenate([triangles[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
+    edges, times = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
     border = np.setdiff1d(edges[times == 1].ravel(), np.concatenate(loops))
     low = (neck[border] > -1.0) & (at[border, 1] < at[:, 1].mean())
     jaw, other = border[low], border[~low]
@@ -271,7 +272,7 @@ def _columns(at: F32, row: Ints, foot: Ints, top: Ints) -> None:
     lid = np.flatnonzero((row >= LID_ROW) & (row < LID_END))
     lid = lid[above(lid) & (np.abs(at[lid, 0] - middle[0]) < 1.1 * half)]
 
-    def nearest(v: Ints, among: Ints) -> Ints:
+    def nearest(v: Ints, among: Ints) -> Any:
         return among[np.argmin(np.abs(at[among, 0][None] - at[v, 0][:, None]), 1)]
 
     foot[lid], top[lid] = nearest(lid, edge), nearest(lid, end)
@@ -288,7 +289,8 @@ def _teeth(model: FaceModel) -> tuple[Ints, Ints, Ints]:
     lips = at[model.landmarks[[62, 66]]].mean(0)
     jaw = np.linalg.norm(model.expression[model.expression_names.index("jawOpen")], axis=1) > 0.3
     # outer faces of the teeth and the gums in front of them
-    facing = (normal[:, 2] + 0.6 * normal[:, 0] * np.sign(middle[:, 0])) > 0.25 * np.linalg.norm(normal, axis=1)
+    outward = normal[:, 2] + 0.6 * normal[:, 0] * np.sign(middle[:, 0])
+    facing = outward > 0.25 * np.linalg.norm(normal, axis=1)
     teeth = (model.tri_geometry == names.index("teeth")) & facing & (middle[:, 2] > lips[2] - 4.0)
     gums = (model.tri_geometry == names.index("gums_tongue")) & facing & (middle[:, 2] > lips[2] - 2.6)
     keep = teeth | gums
@@ -297,5 +299,6 @@ def _teeth(model: FaceModel) -> tuple[Ints, Ints, Ints]:
     number[used] = np.arange(len(used))
     is_tooth = model.vert_geometry[used] == names.index("teeth")
     lower = jaw[used]
-    kinds = np.where(is_tooth, np.where(lower, TEETH_LOWER, TEETH_UPPER), np.where(lower, GUMS_LOWER, GUMS_UPPER))
+    teeth_kind, gums_kind = np.where(lower, TEETH_LOWER, TEETH_UPPER), np.where(lower, GUMS_LOWER, GUMS_UPPER)
+    kinds = np.where(is_tooth, teeth_kind, gums_kind)
     return used, number[tri[keep]], kinds

@@ -1,0 +1,223 @@
+"""The command `edit`: photos with other action units; heavy imports inside, as in `cli`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from faceunits.errors import InputError, ParameterError
+
+if TYPE_CHECKING:
+    from faceunits.editing import Prepared, Wish
+    from faceunits.io.marking import Photo
+
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="picture to write")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    app.command()(edit)
+
+
+def edit(
+    photo: Annotated[Path, typer.Argument(help="photo to edit", metavar="PHOTO")],
+    units: Annotated[
+        list[str] | None,
+        typer.Argument(help="AU12=3 sets (0-5), AU4=+1 changes, AU6_L=2 one side", metavar="AU=VALUE..."),
+    ] = None,
+    output: Output = None,
+    like: Annotated[Path | None, typer.Option(help="photo whose expression is taken")] = None,
+    neutral: Annotated[bool, typer.Option("--neutral", help="relax all units first")] = False,
+    grid: Annotated[
+        str | None, typer.Option(help="sheet of one unit's values instead: AU12=0:5, AU12=0:5:0.5")
+    ] = None,
+    sequence: Annotated[Path | None, typer.Option(help="video (.mp4) from now to what is asked for")] = None,
+    seconds: Annotated[float, typer.Option(help="of the video's movement", min=0.1, max=60)] = 2.0,
+    rate: Annotated[int, typer.Option(help="frames per second of the video", min=1, max=120)] = 25,
+    face: Annotated[str, typer.Option(help="number of a face, 0 the largest, or all")] = "",
+    strength: Annotated[float, typer.Option(help="share of the change that is made")] = 1.0,
+    engine: Annotated[str, typer.Option(help="auto, motion, or gan")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="allow values beyond 0-5")] = False,
+    no_mark: Annotated[
+        bool, typer.Option("--no-mark", help="write no note of the edit into the file")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+) -> None:
+    """Change action units in a photo; only the face moves, everything else stays as it is."""
+    absolute, change = parse(units or [])
+    from faceunits import editing
+    from faceunits.io import marking
+
+    editing.check_engine(engine)
+    editing.check(absolute, change, force=force)
+    steps = _steps(grid, force=force) if grid else None
+    if not (absolute or change or like or neutral or steps):
+        raise ParameterError(
+            "expected what to change, such as AU12=3 or AU4=+1, --like, --neutral or --grid; got nothing"
+        )
+    _places(photo, output, sequence, grid=bool(grid))
+    original = marking.read(photo)
+    model = None
+    if like:
+        other = marking.read(like).rgb
+        model = editing.prepare(other, device=device)[0][0].reading
+    wish = editing.Wish(absolute, change, model, neutral, strength, force)
+    prepared, skipped = editing.prepare(original.pixels, face=_face(face, original, photo), device=device)
+    for number, reason in skipped.items():
+        _say(f"faceunits: face {number} of {_name(photo)} stays as it is: {reason}")
+    if no_mark:
+        _say("faceunits: --no-mark: the result carries no note of the edit; say so wherever you show it")
+    if steps:
+        _write_grid(prepared, wish, steps, output, original, mark=not no_mark)
+        return
+    goals = [editing.resolve(wish, p.reading) for p in prepared]
+    wanted = {p.number: editing.asked(wish, p.reading, g) for p, g in zip(prepared, goals, strict=True)}
+    note = None if no_mark else note_of(wanted)
+    if output:
+        pixels = original.pixels
+        for one, goal in zip(prepared, goals, strict=True):
+            pixels = editing.carry_out(one, goal, pixels)
+        marking.write(output, pixels, like=original, note=note)
+        _say(f"wrote {_name(output)}")
+    if sequence:
+        from faceunits.motion import sequence as video
+
+        count = video.write(sequence, original.rgb, prepared, goals, seconds=seconds, rate=rate, note=note)
+        _say(f"wrote {_name(sequence)}, {count} frames")
+
+
+def parse(units: list[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Values to set and changes, by name: a sign before the number makes it a change.
+
+    Raises:
+        ParameterError: text of another form.
+    """
+    absolute: dict[str, float] = {}
+    change: dict[str, float] = {}
+    for text in units:
+        name, _, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise ParameterError(
+                f"expected an action unit and its intensity, such as AU12=3 or AU4=+1; got {text!r}"
+            ) from None
+        (change if value.strip()[:1] in ("+", "-") else absolute)[name] = number
+    return absolute, change
+
+
+def note_of(wanted: dict[int, dict[str, float]]) -> dict[str, Any]:
+    """What an edited file says of itself."""
+    import faceunits
+
+    lines = [
+        f"face {n}: " + ", ".join(f"{name}={value:g}" for name, value in values.items())
+        for n, values in wanted.items()
+    ]
+    software = f"faceunits {faceunits.__version__}"
+    return {
+        "software": software, "engine": "motion", "faces": {str(n): values for n, values in wanted.items()},
+        "text": f"Facial expression edited by {software} (intensities 0-5): " + "; ".join(lines),
+    }  # fmt: skip
+
+
+def _steps(text: str, *, force: bool) -> tuple[str, list[float]]:
+    """Name and values of a grid."""
+    from faceunits import editing
+
+    name, _, span = text.replace(" ", "=", 1).partition("=")
+    try:
+        first, last, *rest = (float(v) for v in span.split(":"))
+        pace = rest[0] if rest else 1.0
+        count = round((last - first) / pace) + 1
+        if len(rest) > 1 or not 2 <= count <= 60:
+            raise ValueError
+    except (ValueError, ZeroDivisionError):
+        raise ParameterError(
+            f"expected a grid such as AU12=0:5 or AU12=0:5:0.5, of 2 to 60 pictures; got {text!r}"
+        ) from None
+    values = [round(first + i * pace, 6) for i in range(count)]
+    for value in values:
+        editing.check({name: value}, {}, force=force)
+    return name, values
+
+
+def _places(photo: Path, output: Path | None, sequence: Path | None, *, grid: bool) -> None:
+    """Refuses, before any work, places that cannot be written to."""
+    from faceunits.io import marking, table
+
+    if output is None and (sequence is None or grid):
+        raise InputError("expected -o with the name of a picture to write; got none; add -o out.png")
+    if grid and sequence:
+        raise ParameterError("expected --grid or --sequence; got both; leave one out")
+    for path in (output, sequence):
+        if path:
+            table.check_folder(path)
+            if path.exists() and photo.exists() and path.samefile(photo):
+                raise InputError(
+                    f"expected another name than the photo's; got {_name(path)}; choose one with -o"
+                )
+    if output:
+        marking.check(output)
+    if sequence and sequence.suffix.lower() not in (".mp4", ".m4v", ".mov"):
+        raise InputError(f"expected a video name ending in .mp4; got {_name(sequence)}; change the ending")
+
+
+def _face(text: str, original: Photo, photo: Path) -> Any:
+    """The face that is meant; with several in the photo it must be said which."""
+    if text.strip().lower() == "all":
+        return "all"
+    if text:
+        try:
+            return int(text)
+        except ValueError:
+            raise ParameterError(f"expected --face with a number or all; got {text!r}") from None
+    from faceunits import editing
+
+    count = len(editing.find(original.rgb))
+    if count > 1:
+        raise InputError(
+            f"expected one face in {_name(photo)}; found {count}; say which with --face 0 (the largest) to "
+            f"--face {count - 1}, or --face all"
+        )
+    return 0
+
+
+def _write_grid(
+    prepared: list[Prepared], wish: Wish, steps: tuple[str, list[float]], output: Path | None,
+    original: Photo, *, mark: bool,
+) -> None:  # fmt: skip
+    from dataclasses import replace
+
+    from faceunits import editing
+    from faceunits.io import marking
+    from faceunits.motion import sheet
+
+    assert output is not None  # `_places` saw to it
+    name, values = steps
+    pictures = []
+    for value in values:
+        pixels = original.pixels
+        for one in prepared:
+            # a name asked for twice is the grid's
+            rest = {k: v for k, v in wish.absolute.items() if k != name}
+            goal = editing.resolve(replace(wish, absolute=rest | {name: value}), one.reading)
+            pixels = editing.carry_out(one, goal, pixels)
+        pictures.append(editing.opaque(pixels))
+    page = sheet.grid(pictures, [f"{name} {v:g}" for v in values], prepared[0].stage.square)
+    wanted = {p.number: {name: values[-1]} for p in prepared}
+    marking.write(output, page, note=note_of(wanted) if mark else None)
+    _say(f"wrote {_name(output)}, {len(values)} pictures")
+
+
+def _name(path: Path) -> str:
+    from faceunits.io.files import printable
+
+    return printable(path)
+
+
+def _say(text: Any) -> None:
+    print(text, file=sys.stderr)
