@@ -2,7 +2,8 @@
 
 Exit codes: 0 all went well (a photo without a face is a result, not an error); 2 something named on the
 command line could not be read, written or understood - one line on stderr says what to do, and the other
-inputs of the run are still processed; 130 interrupted. Heavy imports live inside the commands, so that
+inputs of the run are still processed; 3 a video breaks off, and the table has its rows up to there; 130
+interrupted. Heavy imports live inside the commands, so that
 help appears at once.
 """
 
@@ -23,6 +24,7 @@ from faceunits.errors import ConfigError, FaceunitsError, InputError, ParameterE
 if TYPE_CHECKING:
     import pandas as pd
 
+    from faceunits import runs
     from faceunits.alignment.detect import FaceSource
 
 app = typer.Typer(
@@ -30,7 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Facial action units of photos, without action-unit labels, with the fitted face beside the photo.",
+    help="Facial action units of photos and videos, without action-unit labels, with the fitted face beside.",
 )
 add_commands(app)
 
@@ -55,21 +57,33 @@ def main() -> None:
 
 @app.command()
 def estimate(
-    paths: Annotated[list[Path], typer.Argument(help="photos, or folders of photos", metavar="PATHS...")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="photos, videos, or folders of these", metavar="PATHS...")
+    ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="table (.csv), with a .json beside it; else to stdout"),
+        typer.Option(
+            "--output", "-o", help="table (.csv, .parquet, .jsonl), with a .json beside it; else to stdout"
+        ),
     ] = None,
-    overlay: Annotated[Path | None, typer.Option(help="folder for pictures of what was measured")] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="folder for pictures of what was measured (photos only)")
+    ] = None,
     method: Annotated[
         str, typer.Option(help="fast: one pass per face; refine: and a few steps of the fit; fit: all of it")
     ] = "fast",
     recipe: Recipe = "default",
     detector: Annotated[str, typer.Option(help="builtin, or mediapipe (extra of that name)")] = "builtin",
     device: Device = "auto",
-    batch: Annotated[int, typer.Option(help="faces measured at a time")] = 8,
+    batch: Annotated[int, typer.Option(help="faces of photos measured at a time")] = 8,
+    every: Annotated[int, typer.Option(help="of videos, only every n-th frame")] = 1,
+    start: Annotated[float | None, typer.Option(help="of videos, from this second on")] = None,
+    end: Annotated[float | None, typer.Option(help="of videos, before this second")] = None,
 ) -> None:
-    """Write the action units of every face in photos as a table."""
+    """Write the action units of every face in photos and videos as a table.
+
+    A long run can be interrupted: the same command again goes on where it stopped.
+    """
     from faceunits.io import table as table_io
 
     if output:
@@ -78,7 +92,16 @@ def estimate(
     if not files:
         raise typer.Exit(2)
     from faceunits import estimation, weights
+    from faceunits.io import video
 
+    options = {"method": method, "recipe": recipe, "detector": detector, "device": device, "batch": batch}
+    if any(map(video.is_video, files)):
+        if overlay:
+            raise ConfigError("expected photos with --overlay; got a video; leave --overlay out")
+        code = _estimate_videos(files, output, options, every, start, end)
+        if failed or code:
+            raise typer.Exit(2 if failed else code)
+        return
     with _progress() as step:
         table = estimation.estimate(
             files,
@@ -91,7 +114,6 @@ def estimate(
             progress=step,
         )
     if output:
-        options = {"method": method, "recipe": recipe, "detector": detector, "device": device, "batch": batch}
         used = {name: weights.describe(name) for name in weights.shipped()}
         sidecar = table_io.write(output, table, about=table_io.describe(weights=used, options=options))
     else:
@@ -107,6 +129,76 @@ def estimate(
         )
     if failed or len(unreadable):
         raise typer.Exit(2)
+
+
+def _estimate_videos(
+    files: list[Path],
+    output: Path | None,
+    options: dict[str, Any],
+    every: int,
+    start: float | None,
+    end: float | None,
+) -> int:
+    """Videos, with or without photos, as a run that can be interrupted; returns the exit code."""
+    from faceunits import estimation, runs, streaming, weights
+    from faceunits.io import table as table_io
+
+    window = streaming.Window(every, start, end)
+    batch = int(options["batch"])
+    machine = streaming.prepare(
+        options["method"], options["recipe"], options["device"], _face_source(options["detector"])
+    )
+    with _progress("frames") as step:
+        if output:
+            used = {name: weights.describe(name) for name in weights.shipped()}
+            about = table_io.describe(
+                weights=used, options=options | {"every": every, "start_s": start, "end_s": end}
+            )
+            tally = runs.run(
+                files,
+                output,
+                machine=machine,
+                window=window,
+                batch=batch,
+                about=about,
+                say=_say,
+                progress=step,
+            )
+        else:
+            tally = runs.show(
+                files, sys.stdout.write, machine=machine, window=window, batch=batch, progress=step
+            )
+    for reason in tally.unreadable:
+        _complain(reason.removeprefix(estimation.UNREADABLE))
+    for reason in tally.broken:
+        _complain(reason)
+    if output:
+        _say(_video_summary(files, tally))
+        _say(f"wrote {_name(output)} and {_name(output.with_suffix('.json'))}")
+    return 2 if tally.unreadable else 3 if tally.broken else 0
+
+
+def _video_summary(files: list[Path], tally: runs.Tally) -> str:
+    from faceunits.io import video
+
+    videos = sum(map(video.is_video, files))
+    counted = [(videos, "video"), (len(files) - videos, "photo")]
+    parts = [f"{n} {what}{'s' * (n != 1)}" for n, what in counted if n]
+    parts += [f"{tally.faces} measured faces"] + [f"{tally.without} rows without"] * (tally.without > 0)
+    return ", ".join(parts)
+
+
+@app.command()
+def live(
+    camera: Annotated[int, typer.Option(help="number of the camera, from 0")] = 0,
+    source: Annotated[Path | None, typer.Option(help="a video instead of the camera")] = None,
+    seconds: Annotated[float | None, typer.Option(help="stop after so long; else with Ctrl-C")] = None,
+    device: Device = "auto",
+) -> None:
+    """Show the action units of the faces before the camera as bars."""
+    from faceunits import live as live_view
+
+    live_view.show(camera, source=source, seconds=seconds, device=device)
 
 
 @app.command()
@@ -219,14 +311,14 @@ def _face_source(name: str) -> FaceSource | None:
 
 
 def _find(paths: list[Path]) -> tuple[list[Path], bool]:
-    """The photos behind the paths, and whether a path was wrong; each wrong one is reported."""
-    from faceunits.io import image
+    """The photos and videos behind the paths, and whether a path was wrong; each wrong one is reported."""
+    from faceunits.io import video
 
     files: dict[Path, None] = {}
     failed = False
     for path in paths:
         try:
-            files |= dict.fromkeys(image.find([path]))
+            files |= dict.fromkeys(video.find([path]))
         except FaceunitsError as error:
             _complain(error)
             failed = True
@@ -254,7 +346,7 @@ def _summary(table: pd.DataFrame, unreadable: int) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
+def _progress(what: str = "photos") -> Iterator[Callable[[int, int, str], None] | None]:
     """A bar with the time left, on a terminal only: a log file wants none."""
     if not sys.stderr.isatty():
         yield None
@@ -263,10 +355,10 @@ def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("photos", total=None)
+        task = bar.add_task(what, total=None)
 
         def step(done: int, total: int, _name: str) -> None:
-            bar.update(task, completed=done, total=total)
+            bar.update(task, completed=done, total=total or None)
 
         yield step
 

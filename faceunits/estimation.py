@@ -1,4 +1,4 @@
-"""Photos to rows: read, find the faces, align, measure, and put the answers in a plain table.
+"""Photos and videos to rows: read, find the faces, align, measure, and put the answers in a plain table.
 
     file ─ io ─► photo ─ detect ─► faces ─ warp ─► crops ─ read or fit ─► Reading ─► rows, overlay
 
@@ -8,7 +8,7 @@ A photo that cannot be read, or shows no face, is a row that says so; the rest o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from faceunits import aus
 from faceunits.errors import AlignmentError, ConfigError, InputError
 from faceunits.io import image as image_io
+from faceunits.io import video as video_io
 from faceunits.io.files import printable
 from faceunits.types import Face, FitResult, Reading
 
@@ -71,40 +72,62 @@ def estimate(
     detector: FaceSource | None = None,
     overlay: str | os.PathLike[str] | None = None,
     batch: int = 8,
+    every: int = 1,
+    start_s: float | None = None,
+    end_s: float | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Action units of every face in photos, one row per face.
+    """Action units of every face in photos and videos, one row per face (and frame).
+
+    A video's table is as long as the video: `stream` gives it in pieces.
 
     Args:
-        source: a photo or folder, a picture `(H, W, 3)` uint8 RGB, or several of these.
+        source: a photo, video or folder, a picture `(H, W, 3)` uint8 RGB, or several of these.
         method: `fast` reads each face in one pass of a network; `fit` finds the rendered face that looks
             like it, by gradient descent; `refine` does a few steps of that from the fast reading.
         recipe: of `fit`: `default`, or `paper` for GE-Net's own setting.
         device: `auto`, `cpu`, `cuda`, ...
         detector: the built-in one by default; else one of `alignment.adapters`, or any function from a
             picture to its faces, called once per readable photo, in order.
-        overlay: folder for one picture per photo that shows what was measured; made if need be.
-        batch: faces measured at a time.
-        progress: called after each photo with the number done, the number in all, and the name.
+        overlay: folder for one picture per photo that shows what was measured; made if need be; not for
+            videos.
+        batch: faces of photos measured at a time.
+        every: of videos, only every n-th frame.
+        start_s: of videos, frames from this time on.
+        end_s: of videos, frames before this time.
+        progress: called after each input with the number done, the number in all, and the name.
 
     Returns:
         A table with `COLUMNS`, then `AU01_r`, `AU01_L_r`, `AU01_R_r`, ... in [0, 5] (5 x parameter, linear,
-        uncalibrated); sides are the subject's. `face_id` counts from 0, the largest face, within a photo.
+        uncalibrated); sides are the subject's. `face_id` counts from 0, the largest face, within a photo;
+        in a video it numbers people in order of appearance, `frame` counts from 1 and `timestamp` is the
+        presentation time in seconds.
         `confidence` is the smaller of the detector's and the method's. Box in pixels of the upright photo;
         pose in degrees: pitch + nose down, yaw + towards the subject's left, roll + clockwise in the image.
-        A photo without a face, or one that cannot be read, is one row with `success` 0, `face_id` -1, a
-        `reason`, and NaN elsewhere.
+        A photo or frame without a face, or a file that cannot be read, is one row with `success` 0,
+        `face_id` -1, a `reason`, and NaN elsewhere.
+
+    Warns:
+        UserWarning: a video that breaks off; its rows up to there are in the table.
 
     Raises:
-        InputError: a path that does not exist, a folder without photos, or an overlay folder that cannot
-            be written to.
-        ConfigError: an unknown method or recipe.
+        InputError: a path that does not exist, a folder without photos and videos, or an overlay folder
+            that cannot be written to.
+        ConfigError: an unknown method or recipe, settings out of range, or an overlay of a video.
         WeightsError: weights that are missing or damaged.
     """
     measure = measurer(method, recipe, evidence=overlay is not None)
     if batch < 1:
         raise ConfigError(f"expected a batch of at least 1; got {batch}")
     inputs = _inputs(source)
+    if any(map(is_video, inputs)):
+        if overlay is not None:
+            raise ConfigError("expected photos with an overlay; got a video; leave the overlay out")
+        from faceunits import streaming
+
+        machine = streaming.prepare(method, recipe, device, detector)
+        window = streaming.Window(every, start_s, end_s)
+        return streaming.mixed(inputs, machine, window, batch=batch, progress=progress)
     names = _overlay_names(inputs, overlay)
     detector, networks = detector or _detector(), models(device)
     rows: list[dict[str, Any]] = []
@@ -120,10 +143,24 @@ def estimate(
             done += 1
             if progress:
                 progress(done, len(inputs), photo.name)
-    empty = aus.columns(
-        networks.names, np.zeros((1, len(networks.names)), np.float32), np.zeros(1, np.float32)
-    )
-    return pd.DataFrame(rows, columns=[*COLUMNS, *empty])
+    return pd.DataFrame(rows, columns=all_columns(networks.names))
+
+
+def is_video(item: tuple[str, Path | U8]) -> bool:
+    """Whether a named input is a video."""
+    return isinstance(item[1], Path) and video_io.is_video(item[1])
+
+
+def unreadable(name: str, error: Exception, names: tuple[str, ...]) -> pd.DataFrame:
+    """The one row of a file that cannot be read."""
+    row = {"input": name, "frame": 0, "timestamp": 0.0, "face_id": -1, "success": 0}
+    return pd.DataFrame([row | {"reason": f"{UNREADABLE}{error}"}], columns=all_columns(names))
+
+
+def all_columns(names: tuple[str, ...]) -> list[str]:
+    """Columns of a table whose models have these parameters."""
+    empty = aus.columns(names, np.zeros((1, len(names)), np.float32), np.zeros(1, np.float32))
+    return [*COLUMNS, *empty]
 
 
 def fit(
@@ -247,11 +284,11 @@ def _inputs(source: Source) -> list[tuple[str, Path | U8]]:
                 )
             out.append((f"array[{i}]", item))
         elif isinstance(item, str | os.PathLike):
-            out += [(printable(path), path) for path in image_io.find([item])]
+            out += [(printable(path), path) for path in video_io.find([item])]
         else:
             raise InputError(f"expected a path or an array; got {type(item).__name__}; read the photo first")
     if not out:
-        raise InputError("expected at least one photo; got none; name photos or a folder")
+        raise InputError("expected at least one photo or video; got none; name some or a folder")
     return out
 
 
@@ -317,15 +354,20 @@ def _rows(photo: _Photo, found: Found) -> list[dict[str, Any]]:
         row = base | {"face_id": i, "success": 0, "reason": photo.reasons[i]}
         row |= dict(zip(("face_x", "face_y", "face_w", "face_h"), map(float, face.box), strict=True))
         if place:
-            row |= _measured(face, *place) | {"pose_roll_deg": photo.rolls_deg[i]}
+            row |= measured(face, *place) | {"pose_roll_deg": photo.rolls_deg[i]}
         out.append(row)
     return out
 
 
-def _measured(face: Face, result: Reading, index: int) -> dict[str, Any]:
-    part = slice(index, index + 1)
-    columns = aus.columns(result.names, result.au[part], result.lip_gap[part])
-    values: dict[str, Any] = {name: float(column[0]) for name, column in columns.items()}
+def measured(
+    face: Face, result: Reading, index: int, units: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """What a row says of a measured face; `units` are its columns of action units, if they are known."""
+    if units is None:
+        part = slice(index, index + 1)
+        columns = aus.columns(result.names, result.au[part], result.lip_gap[part])
+        units = {name: float(column[0]) for name, column in columns.items()}
+    values: dict[str, Any] = dict(units)
     if not np.all(np.isfinite(list(values.values()))):
         return {"reason": "the measurement is not a number"}
     return values | {
@@ -375,8 +417,7 @@ def _write_overlay(path: Path, photo: _Photo, found: Found) -> None:
             title = f"{Path(photo.name).name}, face {i}"
             sheets.append(
                 overlay.sheet(
-                    small, scaled, crop, fitted(place[0]), place[1],
-                    roll_deg=photo.rolls_deg[i], title=title,
-                )  # fmt: skip
+                    small, scaled, crop, fitted(place[0]), place[1], roll_deg=photo.rolls_deg[i], title=title
+                )
             )
     image_io.write(path, overlay.stack(sheets))

@@ -17,7 +17,7 @@ LAYERS = (
     ("weights", "networks"),
     ("alignment", "viz"),
     ("rig", "fitting", "engine", "export"),
-    ("estimation", "motion"),
+    ("estimation", "motion", "streaming", "runs"),
     ("editing",),
     ("driving", "reporting"),
     ("evaluation", "training"),
@@ -30,6 +30,7 @@ LAYERS = (
         "cli_robust",
         "cli_train",
         "cli",
+        "live",
         "__init__",
     ),
 )

@@ -227,16 +227,18 @@ class Tracker:
                     mine = people.unlike(a.look, a.track.looks)
                     out.remove(b if mine <= people.unlike(b.look, b.track.looks) else a)
                 elif min(self._now - t.near_s for t in (a.track, b.track)) < people.PARTED_S:
-                    self._uncross(a, b)
+                    for hidden in self._untangled(a, b):
+                        out.remove(hidden)
         return out
 
-    def _uncross(self, a: _Sight, b: _Sight) -> None:
-        if not a.track.looks or not b.track.looks:
-            return
-        straight = people.unlike(a.look, a.track.looks) + people.unlike(b.look, b.track.looks)
-        crossed = people.unlike(a.look, b.track.looks) + people.unlike(b.look, a.track.looks)
-        if crossed + people.MARGIN < straight:
+    def _untangled(self, a: _Sight, b: _Sight) -> list[_Sight]:
+        """Put two crossed tracks back; the one that has come to lie on the other's face is returned."""
+        gain_a = people.unlike(a.look, a.track.looks) - people.unlike(a.look, b.track.looks)
+        gain_b = people.unlike(b.look, b.track.looks) - people.unlike(b.look, a.track.looks)
+        if gain_a + gain_b > people.MARGIN and min(gain_a, gain_b) > 0:
             a.track, b.track = b.track, a.track
+            return []
+        return [s for s, gain in ((a, gain_a), (b, gain_b)) if gain > people.MARGIN][:1]
 
     def _is_due(self, sights: list[_Sight]) -> bool:
         return (

@@ -8,7 +8,7 @@ the length: a frame is handed over before the next is decoded.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -30,7 +30,7 @@ SUFFIXES = frozenset(
 )
 """What is taken from a folder as a video."""
 
-_SOUND = frozenset(".mp3 .m4a .aac .wav .flac .opus .oga .wma .aiff".split())
+_SOUND = frozenset(".mp3 .m4a .aac .wav .flac .opus .oga .mka .wma .aiff".split())
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class Frame:
     picture: U8
 
 
+class UnreadableVideo(InputError):
+    """A file from which no frame that was asked for can be read."""
+
+
 class BrokenVideo(InputError):
     """A video that breaks off or is damaged; the frames before that were handed over.
 
@@ -81,7 +85,7 @@ def is_video(path: str | os.PathLike[str]) -> bool:
     try:
         with _open(path) as (container, _):
             return "image2" not in container.format.name and not container.format.name.endswith("_pipe")
-    except InputError:
+    except UnreadableVideo:
         return False
 
 
@@ -89,7 +93,7 @@ def probe(path: str | os.PathLike[str]) -> Clip:
     """Size, rotation, duration and frame estimate of a video, from its header and its first frame.
 
     Raises:
-        InputError: not a video, without a picture track, without a frame, or unreadable.
+        UnreadableVideo: not a video, without a picture track, without a frame, or unreadable.
     """
     where = printable(path)
     with _open(path) as (container, stream):
@@ -126,15 +130,20 @@ def frames(
         after: leave out frames up to this number, without a change to the choice of the others.
 
     Raises:
-        InputError: not a video, without a picture track, without a frame, or none between the times.
+        UnreadableVideo: not a video, without a picture track, without a frame, or none between the times.
         BrokenVideo: after the last frame before a break.
         ConfigError: settings out of range.
     """
+    check(every, start_s, end_s)
+    return _frames(path, every, start_s, end_s, after)
+
+
+def check(every: int, start_s: float | None, end_s: float | None) -> None:
+    """Raise ConfigError for a choice of frames that makes no sense."""
     if every < 1:
         raise ConfigError(f"expected every n-th frame with n of at least 1; got {every}")
     if start_s is not None and end_s is not None and end_s <= start_s:
         raise ConfigError(f"expected an end after the start; got {start_s:g} s to {end_s:g} s")
-    return _frames(path, every, start_s, end_s, after)
 
 
 def _frames(
@@ -173,7 +182,7 @@ def _frames(
             last_s=time_s,
         )
     if not first:
-        raise InputError(
+        raise UnreadableVideo(
             f"expected frames from {start_s or 0:g} s on; {where} ends at {time_s:.2f} s; choose other times"
         )
 
@@ -186,29 +195,33 @@ def _open(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     where = printable(path)
     file = Path(path)
     if not os.path.lexists(file):
-        raise InputError(f"expected a video; {where} does not exist; check the name")
+        raise UnreadableVideo(f"expected a video; {where} does not exist; check the name")
     if not file.is_file():
-        raise InputError(f"expected a video; {where} is not a regular file; name a video")
+        raise UnreadableVideo(f"expected a video; {where} is not a regular file; name a video")
     if file.stat().st_size == 0:
-        raise InputError(f"expected a video; {where} is empty (0 bytes); copy it again")
+        raise UnreadableVideo(f"expected a video; {where} is empty (0 bytes); copy it again")
     try:
         # An open file rather than a name: names may hold a colon or bytes that are not UTF-8, and a
         # playlist cannot send us to other files or to the network.
         source = file.open("rb")
     except OSError as error:
-        raise InputError(f"expected a video that may be read; {where}: {error.strerror}; change it") from None
+        raise UnreadableVideo(
+            f"expected a video that may be read; {where}: {error.strerror}; change it"
+        ) from None
     with source:
         try:
             container = av.open(source, mode="r", metadata_errors="replace")
         except (av.FFmpegError, ValueError) as error:
-            raise InputError(
+            raise UnreadableVideo(
                 f"expected a video; {where} is of another kind or damaged ({_why(error)}); "
                 "play it, and convert it to MP4"
             ) from None
         with container:
             tracks = [s for s in container.streams.video if not _is_cover(s)]
             if not tracks:
-                raise InputError(f"expected a video; {where} holds sound only; name a file with pictures")
+                raise UnreadableVideo(
+                    f"expected a video; {where} holds sound only; name a file with pictures"
+                )
             tracks[0].codec_context.thread_type = "SLICE"  # threads over frames would report damage late
             yield container, tracks[0]
 
@@ -329,9 +342,9 @@ def _turn(frame: Any) -> tuple[int, bool]:
     return round(-np.degrees(np.arctan2(b, a)) / 90) % 4, mirrored
 
 
-def _empty(where: str, damage: list[str] | None = None) -> InputError:
+def _empty(where: str, damage: list[str] | None = None) -> UnreadableVideo:
     why = f" ({damage[0]})" if damage else ""
-    return InputError(
+    return UnreadableVideo(
         f"expected a video with frames; {where} has none that can be decoded{why}; copy it again"
     )
 
@@ -341,7 +354,7 @@ def _why(error: BaseException) -> str:
     return " ".join(str(text).split())
 
 
-def find(paths: Any) -> list[Path]:
+def find(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Photos and videos that files and folders stand for, in order, each once; as `image.find`."""
     out: dict[Path, None] = {}
     for path in map(Path, paths):
