@@ -46,8 +46,8 @@ class TrackOptions:
 
     redetect_s: float = 1.0
     """The detector looks for new faces at least this often."""
-    verify_s: float = 0.5
-    """A followed face is looked at again at least this often."""
+    verify_s: float = 1.0
+    """A followed face is looked at again at least this often; that the detector saw it counts."""
     search_s: float = 1.0
     """After a loss the detector runs on every frame for so long."""
 
@@ -92,6 +92,7 @@ class _Sight:
     index: int
     target: F64
     look: F32
+    place: register.Around | None = None
     is_odd: bool = False
     is_checked: bool = False
 
@@ -128,7 +129,7 @@ class Tracker:
         """
         gap, self._now = time_s - self._now, time_s
         active = [t for t in self._tracks if not t.is_lost]
-        sights = self._follow(picture, active, jumped=gap > self._options.verify_s or gap < 0)
+        sights = self._follow(picture, active, jumped=not 0 <= gap < 0.5)
         sights = self._verified(picture, sights)
         sights = self._parted(sights)
         found = {s.track.face_id for s in sights}
@@ -147,10 +148,11 @@ class Tracker:
 
     def _follow(self, picture: U8, tracks: Sequence[_Track], *, jumped: bool) -> list[_Sight]:
         """Where the faces of the last frame are in this one."""
-        matrices, alike = [], []
+        places, matrices, alike = [], [], []
         for track in tracks:
             place = register.around(picture, track.matrix, self._size)
             matrix, same = register.follow(register.Patch(track.patch, self._size), place, track.matrix)
+            places.append(place)
             matrices.append(matrix)
             alike.append(same)
         sights = self._sights(picture, tracks, matrices)
@@ -162,9 +164,10 @@ class Tracker:
         for i, sight in zip(late, better, strict=True):
             sights[i] = sight
         out = []
-        for track, sight, same in zip(tracks, sights, alike, strict=True):
+        for track, sight, place, same in zip(tracks, sights, places, alike, strict=True):
             if sight is None or not _is_inside(sight.face, picture):
                 continue
+            sight.place = place
             change = float(warp.scale(sight.matrix) / warp.scale(track.matrix))
             late_still = self._distance(sight.matrix, sight.target) > 2 * far
             sight.is_odd = jumped or same < _ODD or late_still or not 0.9 < change < 1.1
@@ -335,7 +338,8 @@ class Tracker:
         share = float(np.clip(self._distance(sight.matrix, sight.target) / (0.025 * size), 0.2, 1.0))
         ends = [warp.apply(warp.invert(m), warp.template(size)) for m in (sight.matrix, sight.target)]
         track.matrix = warp.similarity(((1 - share) * ends[0] + share * ends[1])[None], size)[0]
-        track.patch = register.patch(register.around(picture, track.matrix, size), track.matrix, size).grey
+        place = sight.place or register.around(picture, track.matrix, size)
+        track.patch = register.patch(place, track.matrix, size).grey
         track.seen_s = self._now
         if self._now - track.near_s > people.PARTED_S or not track.looks:
             people.remember(track.looks, sight.look)
