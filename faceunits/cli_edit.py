@@ -22,6 +22,46 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(edit)
 
 
+def add_evaluation(evaluate: typer.Typer) -> None:
+    """Register `evaluate edit`."""
+    evaluate.command("edit")(evaluate_edit)
+
+
+def evaluate_edit(
+    photos: Annotated[list[Path], typer.Argument(help="photos, or folders of photos", metavar="PHOTOS...")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="folder of tables and contact sheets; else to stdout"),
+    ] = None,
+    series: Annotated[str, typer.Option(help="what to ask for, such as AU12,AU01+02; all when empty")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+) -> None:
+    """How well edits do what was asked: requested against measured units, identity, surroundings, time."""
+    from faceunits.evaluation import edits
+    from faceunits.io import image, table
+
+    chosen = tuple(s for s in series.split(",") if s) or tuple(edits.SERIES)
+    for name in chosen:
+        if name not in edits.SERIES:
+            raise ParameterError(f"expected a series {', '.join(edits.SERIES)}; got {name!r}")
+    files = image.find(photos)
+    if output:
+        table.check_folder(output)
+        output.mkdir(exist_ok=True)
+    summary, values, outcomes = edits.evaluate(
+        files, series=chosen, device=device, sheets=output is not None, tell=_say
+    )
+    sys.stdout.write(table.text(summary))
+    if output:
+        about = table.describe(weights={}, options={"series": list(chosen), "photos": len(outcomes)})
+        for name, rows in (("edits", summary), ("edits_values", values)):
+            table.write(output / f"{name}.csv", rows, about=about)
+        for outcome in outcomes:
+            if outcome.sheet is not None:
+                image.write(output / f"{Path(outcome.name).stem}_sheet.png", outcome.sheet)
+        _say(f"wrote tables and {len(outcomes)} sheets to {_name(output)}; the sheets show edited people")
+
+
 def edit(
     photo: Annotated[Path, typer.Argument(help="photo to edit", metavar="PHOTO")],
     units: Annotated[

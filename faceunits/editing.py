@@ -42,7 +42,8 @@ class Wish:
     """What is asked for, intensities 0-5 by name.
 
     `absolute` values that units shall have; `change` is added to those they have. `like` a face
-    whose units all units take first; `neutral` sets all units to 0 first. `strength` scales the whole change; `force` allows values beyond 0-5.
+    whose units all units take first; `neutral` sets all units to 0 first. `strength` scales the whole
+    change; `force` allows values beyond 0-5.
     """
 
     absolute: Mapping[str, float]
@@ -56,7 +57,7 @@ class Wish:
 @dataclass(frozen=True)
 class Target:
     """`au` `(A,)` parameters wanted; `lips` what is added to the opening between the lips, in that of a full
-    AU25, or None if it follows from the parameters."""
+    AU25, or, negative, which share of it goes; None if it follows from the parameters."""
 
     au: F32
     lips: float | None
@@ -214,7 +215,7 @@ def resolve(wish: Wish, reading: Reading) -> Target:
         lips = -1.0
     if wish.like is not None:
         au = wish.like.au[0].astype(np.float32).copy()
-        lips = float(wish.like.lip_gap[0] - reading.lip_gap[0])
+        lips = _parting(float(reading.lip_gap[0]), float(wish.like.lip_gap[0]))
     opening: dict[str, float] = {}
     for key, value in wish.absolute.items():
         for name in parameters(key):
@@ -270,7 +271,12 @@ def _open(
             au[i] = max(float(au[i]) + weight * more, 0.0)
     if "AU26" not in opening and "AU27" not in opening:
         au[jaw] = max(float(au[jaw]) + 0.05 * more, 0.0)
-    return more
+    return _parting(now / aus.MAX_INTENSITY, opening["AU25"] / aus.MAX_INTENSITY)
+
+
+def _parting(now: float, wanted: float) -> float:
+    """From one opening between the lips to another, both in that of a full AU25, as `Target.lips`."""
+    return wanted - now if wanted >= now else wanted / now - 1
 
 
 def asked(wish: Wish, reading: Reading, goal: Target) -> dict[str, float]:

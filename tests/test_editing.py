@@ -130,7 +130,8 @@ def test_jaw_and_lips_share() -> None:
     assert resolve(absolute={"AU25": 4}).lips == pytest.approx(0.8)
     opened = read(np.zeros((1, 3, 128, 128)), Models())
     opened = dataclasses.replace(opened, lip_gap=np.array([0.6], np.float32))
-    assert resolve(opened, absolute={"AU25": 0}).lips == pytest.approx(-0.6)
+    assert resolve(opened, absolute={"AU25": 0}).lips == pytest.approx(-1)
+    assert resolve(opened, absolute={"AU25": 1.5}).lips == pytest.approx(-0.5)
     assert resolve(opened, change={"AU25": 1}).lips == pytest.approx(0.2)
     assert resolve(absolute={"AU12": 3}).lips is None
 

@@ -157,7 +157,7 @@ def estimate(picture: U8, prepared: editing.Prepared, device: str) -> tuple[dict
 
 
 def head(prepared: editing.Prepared, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """`(H, W)` where the head is, with the neck below the jaw."""
+    """`(H, W)` where the head is, with the neck below the jaw, two pixels generous."""
     from PIL import Image, ImageDraw
 
     from faceunits.motion import face
@@ -169,7 +169,7 @@ def head(prepared: editing.Prepared, shape: tuple[int, int]) -> NDArray[np.bool_
     for corner in points[triangles]:
         outline = [(float(x), float(y)) for x, y in corner]
         pen.polygon(outline, fill=1)
-        pen.line([*outline, outline[0]], fill=1, width=3)
+        pen.line([*outline, outline[0]], fill=1, width=5)
     for name in ("lid_L", "lid_R", "lip"):
         loop = points[prepared.stage.laid.array(name).astype(int)]
         pen.polygon([(float(x), float(y)) for x, y in loop], fill=1, outline=1)

@@ -86,7 +86,7 @@ def compose(
         bary: `(n, n, 2)` of `visible`.
         triangles: `(T, 3)`.
         source: `(V, 2)` pixels of the photo from which each point takes its colour.
-        light: `(V,)` factor on the colour.
+        light: `(V,)` factor on the colour, not on alpha.
         hole: `(n, n)` samples that show the inside of eyes or mouth where there is no skin.
         inner: `(s, s, C)` what is inside.
     """
@@ -130,12 +130,12 @@ def compose(
                 if wide < 0.8:
                     _read(photo, mx, my, wx, wy, color)
                     for c in range(channels):
-                        total[c] += skin * min(color[c] * ml, 255.0)
+                        total[c] += skin * (min(color[c] * ml, 255.0) if c < 3 else color[c])
                 else:  # skin from far apart, or drawn much smaller: mean of the samples
                     for k in range(skin):
                         _read(photo, sx[k], sy[k], wx, wy, color)
                         for c in range(channels):
-                            total[c] += min(color[c] * sl[k], 255.0)
+                            total[c] += min(color[c] * sl[k], 255.0) if c < 3 else color[c]
             for c in range(channels):
                 out[i, j, c] = np.uint8(total[c] / (n * n) + 0.5)
     return out

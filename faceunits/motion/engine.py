@@ -28,8 +28,12 @@ U8 = NDArray[np.uint8]
 LIGHT = np.array([0.0, 0.5, 0.866], np.float32)
 """Where light is taken to come from when skin turns: above the camera."""
 AMBIENT = 0.45
-CREASE = 0.7
+CREASE = 0.6
 """How much darker skin becomes that shrinks to nothing."""
+ROLLED = 0.45
+"""How much darker than their outside the inside of the lips is."""
+DEEPEST = 0.1
+"""No fold is darker than this: wrinkles are finer than the mesh, and a broad shade looks like dirt."""
 SKIRT_ROWS = 8
 
 
@@ -131,7 +135,7 @@ class Stage:
 
         Args:
             y: `(P,)` parameters; pose and identity are those of the photo.
-            lips: added to the opening between the lips, in that of a full AU25; as y says when None.
+            lips: change of the opening between the lips, as in `face.reshape`; as y says when None.
         """
         if np.array_equal(y, self.laid.y) and lips in (None, 0.0):
             return self.picture.copy()
@@ -143,9 +147,10 @@ class Stage:
         hole, inner = inside.show(self, shape, points, index)
         light = np.ones(len(points), np.float32)
         light[: len(shape.points)] = self._light(shape)
-        part = draw.compose(
-            self.picture, x0, y0, index, bary, self.triangles, self.source(shape), light, hole, inner
-        )
+        source = self.source(shape)
+        still = (np.abs(points - source).max(1) < 1e-3) & (np.abs(light - 1) < 1e-3)
+        index[still[self.triangles].all(1)[index] & (index >= 0)] = -1  # shows itself
+        part = draw.compose(self.picture, x0, y0, index, bary, self.triangles, source, light, hole, inner)
         return self._put(part)
 
     def _put(self, part: U8) -> U8:
@@ -168,10 +173,15 @@ class Stage:
         skin = face.skin_triangles(self.laid.mesh)
         before, after = raster.areas(self.laid.shape.solid, skin), raster.areas(shape.solid, skin)
         # skin that is squeezed folds, as in rig.render, and folds are dark
-        ratio -= CREASE * np.clip(1 - after / np.maximum(before, 1e-6) - 0.08, 0, 0.5)
+        folds = np.clip(1 - after / np.maximum(before, 1e-6) - 0.08, 0, 0.5)
+        ratio -= np.minimum(CREASE * folds, DEEPEST)
         # at the rims of lids and lips normals are of little worth
         share = self.laid.fade * self._calm
-        return np.asarray(1 + share * (np.clip(ratio, 0.6, 1.06) - 1), np.float32)
+        out = 1 + share * (np.clip(ratio, 0.6, 1.06) - 1)
+        # what rolls out from between closed lips is wet and lies in their shadow
+        roll = self.laid.array("roll")
+        out[roll != np.arange(len(roll))] *= 1 - ROLLED * self._closed
+        return np.asarray(out, np.float32)
 
     @cached_property
     def _calm(self) -> F64:

@@ -40,6 +40,9 @@ LASH_CM = 0.16
 LAP_PX = 0.25
 """A shut lid overlaps the other by this much of the crop, or the eyeball would shine through."""
 
+LIP_CM = 1.4
+"""Skin this near to the opening of the mouth goes along when lips are closed."""
+
 SKIRT_CM = 5.0
 """Below the jaw, movement ends within this distance."""
 
@@ -128,8 +131,8 @@ def reshape(laid: Laid, y: F32, *, lips: float | None = None) -> Shape:
     Args:
         laid: of `lay`.
         y: `(P,)` with the pose and the identity of `laid.y`.
-        lips: what is added to the opening between the lips, in that of a full AU25; as the network says
-            when None. Nothing opens less than not at all.
+        lips: what is added to the opening between the lips, in that of a full AU25, or, negative, which
+            share of it goes; as the network says when None.
     """
     raw = _shape(laid.mesh, y, laid.y, laid.size)
     marks = laid.array("landmarks")
@@ -147,11 +150,13 @@ def reshape(laid: Laid, y: F32, *, lips: float | None = None) -> Shape:
             opening = after[low, 1] + miss[low, 1] - after[up, 1] - miss[up, 1]
             wanted = opening
             if pairs is LIPS and lips is not None:
-                wanted = now[low, 1] - now[up, 1] + lips * laid.full_gap
+                wanted = now[low, 1] - now[up, 1]
+                wanted = wanted * max(1 + lips, 0) if lips < 0 else wanted + lips * laid.full_gap
             wanted = max(wanted, 0.0)
             miss[up, 1] += (opening - wanted) / 2
             miss[low, 1] -= (opening - wanted) / 2
-    moved = shut(laid, raw.points + laid.spread @ miss) - laid.shape.points
+    placed = raw.points + laid.spread @ miss
+    moved = meet(laid, shut(laid, placed)) - laid.shape.points
     return Shape(laid.shape.points + laid.fade[:, None] * moved, raw.solid, raw.normal)
 
 
@@ -182,6 +187,33 @@ def shut(laid: Laid, points: F64) -> F64:
         along = points[top[lid]] - points[foot[lid]]
         height = ((points[lid] - points[foot[lid]]) * along).sum(1) / np.maximum((along**2).sum(1), 1e-6)
         out[lid, 1] += drop[foot[lid]] * (1 - smooth(height))
+    return out
+
+
+def meet(laid: Laid, points: F64) -> F64:
+    """The points with lips that meet along their whole line where they were open and nearly close."""
+
+    def opening(at: F64) -> float:
+        return float(np.mean([at[low, 1] - at[up, 1] for up, low in LIPS]))
+
+    marks = laid.array("landmarks")
+    before, after = opening(laid.shape.points[marks]), opening(points[marks])
+    closing = 1 - float(np.clip((after / max(before, 0.1) - 0.1) / 0.2, 0, 1))
+    if before < 0.5 or closing == 0:
+        return points
+    loop = laid.array("lip").astype(int)
+    rest = laid.array("rest").astype(np.float64)
+    upper = rest[loop, 1] > rest[loop, 1].mean()
+    at = points[loop]
+    order_up, order_low = (np.flatnonzero(k)[np.argsort(at[k, 0])] for k in (upper, ~upper))
+    across = np.interp(at[:, 0], at[order_low, 0], at[order_low, 1])
+    over = np.interp(at[:, 0], at[order_up, 0], at[order_up, 1])
+    shift = np.where(upper, 1.0, -1.0) * closing * np.clip(across - over + LAP_PX, 0, None) / 2
+    apart = np.linalg.norm(rest[:, None] - rest[loop][None], axis=2)
+    near = apart.argmin(1)
+    out = points.copy()
+    skin = laid.array("kind") == SKIN
+    out[:, 1] += skin * (1 - smooth(apart.min(1) / LIP_CM)) * shift[near]
     return out
 
 

@@ -168,7 +168,7 @@ def _colours(stage: Stage, photo: F32, known: F32, seen: F32, opening: F32) -> F
     own = seen[..., -1:] * tooth_share
     row = draw.blur(own[..., 0], 0.13 * stage.pixels_per_cm)[..., None]
     depth = draw.fill(deep, own[..., 0])
-    smooth_tooth = tooth * np.clip(1 - 0.22 * depth, 0.2, 1) * (0.84 + 0.14 * own)
+    smooth_tooth = tooth * np.clip(1 - 0.22 * depth, 0.2, 1) * (0.9 + 0.1 * own)
     color = color + np.clip((row - 0.45) / 0.1, 0, 1) * (smooth_tooth - color)
     # lips throw a soft shadow into the mouth, and little light enters a narrow gap
     shadow = draw.blur(opening, 0.35 * stage.pixels_per_cm)
@@ -193,8 +193,8 @@ def palette(stage: Stage, photo: F32, known: F32) -> tuple[F32, F32, F32]:
 
     # upper lip and nose: lit like the mouth between them
     skin, lip = mean([30, 33, 31, 35]), mean([50, 51, 52, 56, 57, 58])
-    light = float(np.clip(skin.max() * 1.02, 60, 235))
-    tooth = light * np.array([1.0, 0.945, 0.86], np.float32)
+    light = float(np.clip(skin.max() * 1.12, 60, 240))
+    tooth = light * np.array([1.0, 0.95, 0.88], np.float32)
     shown = photo[known > 0.5][:, :3] if (known > 0.5).sum() > 30 else np.zeros((0, 3), np.float32)
     if len(shown):
         bright = np.percentile(shown, 85, axis=0).astype(np.float32)
