@@ -249,6 +249,23 @@ def test_one_lost_face_is_given_to_one_new_face_only() -> None:
     assert people.recognise([(look, _face()), (look, _face(90))], [gone], []) == [0, None]
 
 
+def test_a_face_at_the_border_is_known_by_the_part_that_shows() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (9, 16, 3), np.uint8).repeat(10, 0).repeat(10, 1)
+    matrix = np.array([[1.0, 0, -110], [0, 1.0, -10]])  # 14 of its 64 columns lie to the right of the picture
+    wider = np.pad(picture, ((0, 0), (0, 40), (0, 0)), constant_values=30)
+    whole = people.look(warp.crop(wider, matrix, SIZE), np.zeros(4), people.inside(matrix, SIZE, wider))
+    crop = warp.crop(picture, matrix, SIZE)
+    part = people.look(crop, np.zeros(4), people.inside(matrix, SIZE, picture))
+    assert np.isnan(part).sum() == 3 * 8 * 2
+    assert people.unlike(part, [whole]) < 0.02 < people.unlike(people.look(crop, np.zeros(4)), [whole])
+    known: list[np.ndarray] = []
+    for seen, kept in ((part, part), (whole, whole), (part, whole)):
+        people.remember(known, seen)
+        np.testing.assert_array_equal(known, [kept])
+    nothing = people.look(crop, np.zeros(4), np.zeros((8, 8), bool))
+    assert people.unlike(nothing, [whole]) == np.inf
+
+
 def test_looks_are_few() -> None:
     known: list[np.ndarray] = []
     for i in range(50):

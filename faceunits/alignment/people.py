@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from faceunits.alignment.warp import apply, invert
 from faceunits.types import Face
 
 F32 = NDArray[np.float32]
@@ -63,25 +64,53 @@ def five(landmarks: F32) -> F32:
     return np.stack([(p[36] + p[39]) / 2, (p[42] + p[45]) / 2, p[30], p[48], p[54]])
 
 
-def look(crop: F32, identity: F32) -> F32:
-    """`(192 + D,)` from a crop `(3, S, S)` and its identity code `(D,)`; see `unlike`."""
+def look(crop: F32, identity: F32, inside: NDArray[np.bool_] | None = None) -> F32:
+    """`(192 + D,)` from a crop `(3, S, S)` and its identity code `(D,)`; see `unlike`.
+
+    `inside` `(8, 8)` says which parts of the crop lie in the picture; the others have no colour, NaN.
+    """
     size = crop.shape[1] // _GRID * _GRID
     n = size // _GRID
-    colours = crop[:, :size, :size].reshape(3, _GRID, n, _GRID, n).mean((2, 4)).ravel()
+    colours = crop[:, :size, :size].reshape(3, _GRID, n, _GRID, n).mean((2, 4))
+    if inside is not None:
+        colours[:, ~inside] = np.nan
+    colours = colours.ravel()
     return np.concatenate([colours, identity]).astype(np.float32)
 
 
+def inside(matrix: NDArray[np.float64], size: int, picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """`(8, 8)` which parts of the crop `(2, 3)` of `size` pixels show the picture and not its border."""
+    at = (np.arange(_GRID) + 0.5) * size / _GRID - 0.5
+    x, y = np.moveaxis(apply(invert(matrix), np.stack(np.meshgrid(at, at), -1).reshape(-1, 2)), -1, 0)
+    height, width = picture.shape[:2]
+    out: NDArray[np.bool_] = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return out.reshape(_GRID, _GRID)
+
+
 def unlike(seen: F32, known: Sequence[F32]) -> float:
-    """Distance of a look from the nearest of a person's looks; infinite for a person without any."""
+    """Distance of a look from the nearest of a person's looks; infinite for a person without any.
+
+    Colours count where both have them; with fewer than half of them nothing is said.
+    """
     if not len(known):
         return float("inf")
     n = 3 * _GRID**2
     apart = (np.stack(list(known)) - seen) ** 2
-    return float((np.sqrt(apart[:, :n].mean(1)) + _IDENTITY * np.sqrt(apart[:, n:].mean(1))).min())
+    shared = np.isfinite(apart[:, :n])
+    colour = np.where(shared, apart[:, :n], 0).sum(1) / np.maximum(shared.sum(1), 1)
+    distance = np.sqrt(colour) + _IDENTITY * np.sqrt(apart[:, n:].mean(1))
+    return float(np.where(shared.sum(1) * 2 >= n, distance, np.inf).min())
 
 
 def remember(known: list[F32], seen: F32) -> None:
-    """Add a look to a person's: a new one if it is different, else the nearest moves a little towards it."""
+    """Add a look to a person's: a new one if it is different, else the nearest moves a little towards it.
+
+    One that lies partly beside the picture is kept only until there is a better one.
+    """
+    if known and np.isnan(known[0]).any():
+        known.clear()
+    if known and np.isnan(seen).any():
+        return
     distances = [unlike(seen, [k]) for k in known]
     if not known or (min(distances) > SAME / 2 and len(known) < _MOST_LOOKS):
         known.append(seen)

@@ -185,11 +185,14 @@ class Tracker:
                 own = warp.similarity(points[None], self._size)[0]
                 face = Face(warp.face_box(points), points.astype(np.float32), track.score)
                 target = _after(track.offset, own)
-                look = people.look(crop, reading.identity[i])
+                look = self._look(picture, matrix, crop, reading.identity[i])
                 out.append(_Sight(track, face, matrix, crop, reading, i, target, look))
             except AlignmentError:
                 out.append(None)
         return out
+
+    def _look(self, picture: U8, matrix: F64, crop: F32, identity: F32) -> F32:
+        return people.look(crop, identity, people.inside(matrix, self._size, picture))
 
     def _readings(self, crops: Sequence[F32]) -> list[tuple[Reading, int]]:
         out: list[tuple[Reading, int]] = []
@@ -297,7 +300,10 @@ class Tracker:
                 continue
         crops = [warp.crop(picture, m, self._size) for m in matrices]
         readings = self._readings(crops)
-        looks = [people.look(c, r.identity[i]) for c, (r, i) in zip(crops, readings, strict=True)]
+        looks = [
+            self._look(picture, m, c, r.identity[i])
+            for m, c, (r, i) in zip(matrices, crops, readings, strict=True)
+        ]
         lost = [t for t in self._tracks if t.is_lost]
         known = people.recognise(
             [(look, face) for look, face in zip(looks, sound, strict=True)],
