@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from faceunits.estimation import estimate, fit
     from faceunits.io.image import read
     from faceunits.io.readers import read_table
+    from faceunits.streaming import stream
     from faceunits.types import Face, FitResult
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 _HOME = {
     "estimate": "estimation",
     "fit": "estimation",
+    "stream": "streaming",
     "render": "driving",
     "transfer": "driving",
     "blendshapes": "driving",
@@ -37,6 +39,7 @@ _HOME = {
 __all__ = [
     "estimate",
     "fit",
+    "stream",
     "render",
     "transfer",
     "blendshapes",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from faceunits.cli_train import add_commands
+from faceunits import cli_edit, cli_export, cli_report, cli_train
 from faceunits.errors import ConfigError, FaceunitsError, InputError, ParameterError
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Facial action units of photos and videos, without action-unit labels, with the fitted face beside.",
 )
-add_commands(app)
+for _part in (cli_train, cli_edit, cli_export, cli_report):
+    _part.add_commands(app)
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 Recipe = Annotated[str, typer.Option(help="default, or paper for GE-Net's own setting")]
@@ -73,6 +74,9 @@ def estimate(
         str, typer.Option(help="fast: one pass per face; refine: and a few steps of the fit; fit: all of it")
     ] = "fast",
     recipe: Recipe = "default",
+    engine: Annotated[
+        str, typer.Option(help="of fast: auto, torch, or onnx (CPU only; extra of that name)")
+    ] = "auto",
     detector: Annotated[str, typer.Option(help="builtin, or mediapipe (extra of that name)")] = "builtin",
     device: Device = "auto",
     batch: Annotated[int, typer.Option(help="faces of photos measured at a time")] = 8,
@@ -94,7 +98,8 @@ def estimate(
     from faceunits import estimation, weights
     from faceunits.io import video
 
-    options = {"method": method, "recipe": recipe, "detector": detector, "device": device, "batch": batch}
+    options = {"method": method, "recipe": recipe, "engine": engine, "detector": detector, "device": device,
+               "batch": batch}  # fmt: skip
     if any(map(video.is_video, files)):
         if overlay:
             raise ConfigError("expected photos with --overlay; got a video; leave --overlay out")
@@ -107,6 +112,7 @@ def estimate(
             files,
             method=method,
             recipe=recipe,
+            engine=engine,
             device=device,
             detector=_face_source(detector),
             overlay=overlay,
@@ -146,7 +152,11 @@ def _estimate_videos(
     window = streaming.Window(every, start, end)
     batch = int(options["batch"])
     machine = streaming.prepare(
-        options["method"], options["recipe"], options["device"], _face_source(options["detector"])
+        options["method"],
+        options["recipe"],
+        options["device"],
+        _face_source(options["detector"]),
+        engine=options["engine"],
     )
     with _progress("frames") as step:
         if output:

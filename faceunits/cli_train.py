@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from faceunits import cli_datasets, cli_evaluate, cli_robust
+from faceunits import cli_datasets, cli_edit, cli_evaluate, cli_robust
 from faceunits.errors import ConfigError
 
 TRAINERS = {
@@ -30,8 +30,8 @@ train = typer.Typer(no_args_is_help=True, help="Train a network; an interrupted 
 
 evaluate = typer.Typer(
     no_args_is_help=True,
-    help="Measure the shipped networks on people kept out of training, on data sets that you hold, and on any "
-    "photos or tables.",
+    help="Measure the shipped networks on people kept out of training, on data sets that you hold, and on "
+    "any photos or tables.",
 )
 
 
@@ -43,6 +43,7 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(train, name="train")
     for module in (cli_evaluate, cli_datasets, cli_robust):
         module.add_commands(evaluate)
+    cli_edit.add_evaluation(evaluate)
     app.add_typer(evaluate, name="evaluate")
 
 

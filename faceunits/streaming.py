@@ -122,7 +122,12 @@ class Piece:
 
 
 def prepare(
-    method: str = "fast", recipe: str = "default", device: str = "auto", detector: FaceSource | None = None
+    method: str = "fast",
+    recipe: str = "default",
+    device: str = "auto",
+    detector: FaceSource | None = None,
+    *,
+    engine: str = "auto",
 ) -> Machine:
     """Load what measures.
 
@@ -130,7 +135,7 @@ def prepare(
         ConfigError: an unknown method, recipe or device.
         WeightsError: weights that are missing or damaged.
     """
-    measure = estimation.measurer(method, recipe)
+    measure = estimation.measurer(method, recipe, engine=engine)
     source = detector or estimation._detector()
     return Machine(source, estimation.models(device), measure, method, recipe, device)
 
@@ -140,6 +145,7 @@ def stream(
     *,
     method: str = "fast",
     recipe: str = "default",
+    engine: str = "auto",
     device: str = "auto",
     detector: FaceSource | None = None,
     every: int = 1,
@@ -153,6 +159,7 @@ def stream(
         path: a video.
         method: as for `estimate`.
         recipe: as for `estimate`.
+        engine: as for `estimate`.
         device: as for `estimate`.
         detector: as for `estimate`; called at the start, when a face is lost, and about once a second.
         every: only every n-th frame.
@@ -171,7 +178,7 @@ def stream(
         ConfigError: settings out of range.
     """
     window = Window(every, start_s, end_s)
-    machine = prepare(method, recipe, device, detector)
+    machine = prepare(method, recipe, device, detector, engine=engine)
     folder = None if portraits is None else Path(portraits)
     naming = None if folder is None else (lambda number: folder / f"face_{number:03d}.png")
     for piece in pieces(path, machine, window, portrait=naming):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,6 +23,7 @@ NAMES = aus.profile("default").names
 class StandInModels:
     crop_size = 64
     names = NAMES
+    device = torch.device("meta")  # not the CPU: no engine but torch
 
 
 def detect(picture: NDArray[np.uint8]) -> list[Face]:

@@ -50,7 +50,21 @@ def test_help_is_fast() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["estimate", "render", "transfer", "doctor", "synthesize", "skins", "train", "evaluate"]
+    "name",
+    [
+        "estimate",
+        "live",
+        "edit",
+        "report",
+        "render",
+        "transfer",
+        "doctor",
+        "export",
+        "synthesize",
+        "skins",
+        "train",
+        "evaluate",
+    ],
 )
 def test_every_command_has_help(command, name: str) -> None:
     code, out, _ = command(name, "--help")

@@ -17,8 +17,8 @@ LAYERS = (
     ("weights", "networks"),
     ("alignment", "viz"),
     ("rig", "fitting", "engine", "export"),
-    ("estimation", "motion", "streaming", "runs"),
-    ("editing",),
+    ("estimation", "streaming", "runs"),
+    ("editing", "motion"),
     ("driving", "reporting"),
     ("evaluation", "training"),
     (
@@ -76,8 +76,8 @@ def test_networks_and_loops_know_nothing_of_files() -> None:
 
 def test_public_names_are_frozen() -> None:
     assert sorted(faceunits.__all__) == [
-        "Face", "FaceunitsError", "FitResult", "blendshapes", "estimate", "fit", "read", "read_table", "render",
-        "transfer",
+        "Face", "FaceunitsError", "FitResult", "blendshapes", "estimate", "fit", "read", "read_table",
+        "render", "stream", "transfer",
     ]  # fmt: skip
     for name in faceunits.__all__:
         assert getattr(faceunits, name) is not None

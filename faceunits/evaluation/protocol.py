@@ -71,9 +71,8 @@ def measurer(method: str = "fast", device: str = "auto") -> Measure:
         if recording.video is not None:
             from faceunits import streaming
 
-            more = {} if device == "auto" else {"device": device}
-            for part in streaming.stream(recording.video, method=method, **more):
-                yield part.assign(frame=part["frame"] + (recording.first - 1))
+            for rows in streaming.stream(recording.video, method=method, device=device):
+                yield rows.assign(frame=rows["frame"] + (recording.first - 1))
             return
         for start in range(0, len(recording.images), _PHOTOS):
             part = slice(start, start + _PHOTOS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from faceunits import aus, weights
+from faceunits.engine import Lean, prepare
 from faceunits.errors import WeightsError
 from faceunits.fitting import loss
 from faceunits.fitting.optimise import Networks, base_face, step_sizes
@@ -30,6 +32,11 @@ class Models:
     @property
     def names(self) -> tuple[str, ...]:
         return self.profile.names
+
+    @cached_property
+    def lean(self) -> Lean:
+        """E made for reading alone (`engine.prepare`)."""
+        return prepare(self.networks.parser)
 
 
 def device_of(name: str) -> torch.device:

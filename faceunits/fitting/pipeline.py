@@ -40,9 +40,8 @@ def read(crops: F32, models: Models) -> Reading:
     photo = _checked(crops, models)
     networks, n = models.networks, models.networks.n_au
     with torch.inference_mode():
-        seen = networks.parser(photo)
-        points, readings = optimise.heard(seen)
-        readings = optimise.to_scale(networks, readings)
+        points, readings, log_variance = models.lean(photo)
+        readings = optimise.to_scale(networks, readings.float())
 
     def array(t: Tensor) -> F32:
         return t.float().cpu().numpy()
@@ -51,7 +50,7 @@ def read(crops: F32, models: Models) -> Reading:
         names=models.names, au=array(readings[:, :n].clamp(0, 1)),
         pose_deg=array(readings[:, n + 1 : n + 3] * POSE_RANGE_DEG),
         identity=array((0.5 + readings[:, n + 3 :]).clamp(0, 1)), lip_gap=array(readings[:, n].clamp(0, 1)),
-        confidence=array(confidence(seen.log_variance, n, len(crops))), landmarks=array(points),
+        confidence=array(confidence(log_variance, n, len(crops))), landmarks=array(points),
     )  # fmt: skip
 
 

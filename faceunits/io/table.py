@@ -53,7 +53,7 @@ UNIT = re.compile(r"AU\d\d(_[LR])?_r")
 _CHUNK = 5000
 """Rows converted at a time: some 3 MB with the columns of all action units."""
 
-_PACKAGES = ("torch", "numpy", "numba", "pandas", "pillow", "safetensors")
+_PACKAGES = ("torch", "numpy", "av", "numba", "pandas", "pillow", "safetensors")
 
 
 def text(table: pd.DataFrame) -> str:
