@@ -119,7 +119,7 @@ def one(path: Path, series: Sequence[str], *, device: str = "auto", sheet: bool 
             if sheet and step in (0, 2.5, 5):
                 pictures.append(edited)
                 captions.append(f"{name} {step:g}")
-    same = {k: round(v, 2) for k, v in start[0].items() if k not in ("AU25", "AU26", "AU27")}
+    same = as_measured(prepared.reading)
     trip = editing.carry_out(prepared, editing.resolve(editing.Wish(same, {}), prepared.reading))
     out.figures = {
         "seconds": float(np.median(seconds)), "megapixels": picture.shape[0] * picture.shape[1] / 1e6,
@@ -156,24 +156,30 @@ def estimate(picture: U8, prepared: editing.Prepared, device: str) -> tuple[dict
     return units, reading.identity[0].astype(np.float64) - 0.5
 
 
+def as_measured(reading: Reading) -> dict[str, float]:
+    """Units 0-5 of a face as a table would tell them, to two digits; each side by itself."""
+    pairs = zip(reading.names, aus.MAX_INTENSITY * reading.au[0], strict=True)
+    return {name: round(float(value), 2) for name, value in pairs if name != "AU26"}
+
+
 def head(prepared: editing.Prepared, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """`(H, W)` where the head is, with the neck below the jaw, two pixels generous."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFilter
 
     from faceunits.motion import face
 
     points = prepared.stage.photo_points(prepared.stage.laid.shape)
     triangles = np.concatenate([prepared.stage.triangles, face.inner_triangles(prepared.stage.laid.mesh)])
-    plane = Image.new("1", (shape[1], shape[0]))
+    plane = Image.new("L", (shape[1], shape[0]))
     pen = ImageDraw.Draw(plane)
     for corner in points[triangles]:
         outline = [(float(x), float(y)) for x, y in corner]
-        pen.polygon(outline, fill=1)
-        pen.line([*outline, outline[0]], fill=1, width=5)
+        pen.polygon(outline, fill=255)
+        pen.line([*outline, outline[0]], fill=255, width=3)
     for name in ("lid_L", "lid_R", "lip"):
         loop = points[prepared.stage.laid.array(name).astype(int)]
-        pen.polygon([(float(x), float(y)) for x, y in loop], fill=1, outline=1)
-    return np.array(plane)
+        pen.polygon([(float(x), float(y)) for x, y in loop], fill=255, outline=1)
+    return np.asarray(plane.filter(ImageFilter.MaxFilter(3))) > 0
 
 
 def cosine(a: F64, b: F64) -> float:

@@ -22,7 +22,9 @@ SAMPLES = 2
 """Samples per pixel and direction."""
 
 
-def visible(points: F64, depth: F32, triangles: I32, corner: tuple[int, int], size: int) -> tuple[I32, F32]:
+def visible(
+    points: F64, depth: F32, triangles: I32, corner: tuple[int, int], size: int, *, firm: int | None = None
+) -> tuple[I32, F32]:
     """Which triangle each sample of a square shows.
 
     Args:
@@ -31,13 +33,22 @@ def visible(points: F64, depth: F32, triangles: I32, corner: tuple[int, int], si
         triangles: `(T, 3)` counter-clockwise from outside.
         corner: x, y of the square's first pixel.
         size: of the square, pixels.
+        firm: triangles from this one on are left out where they are slivers; all are drawn when None.
 
     Returns:
         `(n, n)` triangle or -1 and `(n, n, 2)` place in it, n = `SAMPLES * size`.
     """
     at = (points - corner) * SAMPLES + (SAMPLES - 1) / 2
     screen = np.column_stack([at, depth]).astype(np.float32)
-    index, bary, _ = raster.visibility(screen, triangles, size * SAMPLES)
+    # long slivers are not exact in single precision and hit samples beside them
+    first, second, third = (screen[triangles[:, i], :2] for i in range(3))
+    a, b = second - first, third - first
+    area, longest = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]), np.maximum((a**2).sum(1), (b**2).sum(1))
+    sound = (area > np.maximum(0.02, 4e-3 * longest)) | (
+        np.arange(len(triangles)) < (len(triangles) if firm is None else firm)
+    )
+    shown = triangles * sound[:, None].astype(np.int32)
+    index, bary, _ = raster.visibility(screen, shown, size * SAMPLES)
     return index, bary
 
 

@@ -66,6 +66,11 @@ class Stage:
         return np.ascontiguousarray(np.concatenate([skin, both]), np.int32)
 
     @cached_property
+    def firm(self) -> int:
+        """How many of the triangles are skin."""
+        return len(face.skin_triangles(self.laid.mesh))
+
+    @cached_property
     def _skirt_start(self) -> int:
         return len(self.laid.shape.points)
 
@@ -98,7 +103,9 @@ class Stage:
     def skin_now(self) -> NDArray[np.bool_]:
         """`(n, n)` samples of the square that the skin covers in the photo."""
         now, (x0, y0, size) = self.laid.shape, self.square
-        index, _ = draw.visible(self.photo_points(now), self.depth(now), self.triangles, (x0, y0), size)
+        index, _ = draw.visible(
+            self.photo_points(now), self.depth(now), self.triangles, (x0, y0), size, firm=self.firm
+        )
         return index >= 0
 
     @cached_property
@@ -142,7 +149,7 @@ class Stage:
         shape = face.reshape(self.laid, y, lips=lips)
         x0, y0, size = self.square
         points, depth = self.photo_points(shape), self.depth(shape)
-        index, bary = draw.visible(points, depth, self.triangles, (x0, y0), size)
+        index, bary = draw.visible(points, depth, self.triangles, (x0, y0), size, firm=self.firm)
         index[~self.covered] = -1  # what is no face now stays what it is
         hole, inner = inside.show(self, shape, points, index)
         light = np.ones(len(points), np.float32)

@@ -40,6 +40,9 @@ LASH_CM = 0.16
 LAP_PX = 0.25
 """A shut lid overlaps the other by this much of the crop, or the eyeball would shine through."""
 
+ROLL = 1.4
+"""Lips part by this much more than the gap that is to be seen: their insides roll out into it."""
+
 LIP_CM = 1.4
 """Skin this near to the opening of the mouth goes along when lips are closed."""
 
@@ -151,7 +154,7 @@ def reshape(laid: Laid, y: F32, *, lips: float | None = None) -> Shape:
             wanted = opening
             if pairs is LIPS and lips is not None:
                 wanted = now[low, 1] - now[up, 1]
-                wanted = wanted * max(1 + lips, 0) if lips < 0 else wanted + lips * laid.full_gap
+                wanted = wanted * max(1 + lips, 0) if lips < 0 else wanted + lips * ROLL * laid.full_gap
             wanted = max(wanted, 0.0)
             miss[up, 1] += (opening - wanted) / 2
             miss[low, 1] -= (opening - wanted) / 2
