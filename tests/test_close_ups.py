@@ -117,14 +117,24 @@ def test_without_heads_only_the_maps_are_made() -> None:
     torch.testing.assert_close(bare.logits, whole.logits)
 
 
-def test_doubt_only_watches() -> None:
-    """The term of doubt changes the doubt's own weights and nothing else."""
-    net = light().train()
-    seen = net(torch.rand(2, 3, SIZE, SIZE))
-    seen.log_variance.sum().backward()
-    moved = {name for name, p in net.named_parameters() if p.grad is not None and bool(p.grad.any())}
-    assert moved <= {"reader.doubt.weight", "reader.doubt.bias"}
-    assert moved
+def test_doubt_learns_where_the_errors_are() -> None:
+    """Errors that are large on dark pictures alone: the doubt must tell them, and change no reading."""
+    net, rng = light(), np.random.default_rng(0)
+    dark = rng.random(120) < 0.5
+    images = rng.integers(0, 100, (120, SIZE, SIZE, 3)) + np.where(dark, 0, 150)[:, None, None, None]
+    shard = {"image": images.astype(np.uint8)}
+    x = torch.from_numpy(shard["image"]).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        before = net(x).readings
+    size = np.where(dark, 0.5, 0.05)[:, None]
+    shard["code"] = (before.numpy() + size * rng.normal(size=before.shape)).astype(np.float32)
+    training.learn_doubt(net, [shard], faces=120)
+    with torch.no_grad():
+        seen = net(x)
+    torch.testing.assert_close(seen.readings, before)
+    told = seen.log_variance.exp().mean(1).sqrt().numpy()
+    assert told[dark].mean() == pytest.approx(0.5, rel=0.25)
+    assert told[~dark].mean() == pytest.approx(0.05, rel=0.5)
 
 
 def test_an_earlier_head_is_heard_unchanged() -> None:

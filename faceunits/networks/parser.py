@@ -238,8 +238,7 @@ class Reader(nn.Module):
             parts = [whole, _at(local.float(), at, self.size), shape.clamp(-5, 5), seen]
             hidden = self.dense[:-1](torch.cat([p.float() for p in parts], 1))
             readings: Tensor = self.linear(shape) + self.dense[-1](hidden)
-            # the doubt only watches: it must not change what it judges
-            doubt = None if self.doubt is None else self.doubt(hidden.detach()).clamp(-12, 2)
+            doubt = None if self.doubt is None else self.doubt(hidden).clamp(-12, 2)
         return Read(readings, doubt, points, heats)
 
 

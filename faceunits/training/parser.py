@@ -65,8 +65,8 @@ class ParserTraining:
     """Of the squared readings of people asked for a neutral face, whose true values are known."""
     twin_weight: float = 1.0
     """Of the squared difference, times `reading_weight`, between two views of one portrait."""
-    doubt_weight: float = 0.02
-    """Of the log likelihood of the readings' errors under the doubt that E tells; trains nothing else."""
+    doubt_faces: int = 6000
+    """Renders on which, in the end, E learns to tell how wrong its readings may be."""
     rotate: int = 8
     """Shards held in memory; one is exchanged every 64 batches."""
     loop: loop.LoopConfig = field(default_factory=loop.LoopConfig)
@@ -272,10 +272,6 @@ def losses(net: nn.Module, batch: Batch, config: ParserTraining) -> loop.Losses:
     if bool(straight.any()):
         terms["identity"] = config.identity_weight * wrong[straight][:, n_au + 3 :].mean()
     terms["heat"] = config.heat_weight * heat_loss(seen.heat[:n], batch["points"], inside, net.stride)
-    if seen.log_variance is not None:
-        doubt = seen.log_variance[:n].float()
-        error = wrong[:, : doubt.shape[1]].detach()
-        terms["doubt"] = config.doubt_weight * (error * torch.exp(-doubt) + doubt).mean()
     if len(read) - n > 1:
         apart = twin_loss(read, batch["flipped"], n, config)
         terms["twins"] = config.twin_weight * config.reading_weight * apart
@@ -378,6 +374,45 @@ def prime(net: Parser, shards: list[dict[str, NDArray[Any]]], *, noise_px: float
         reader.dense[-1].weight.mul_(0.1)  # type: ignore[operator]
 
 
+def learn_doubt(net: Parser, shards: list[dict[str, NDArray[Any]]], *, faces: int, steps: int = 400) -> None:
+    """Fits the doubt of a trained E: the log variance of each reading's error, linear in what the readings
+    are made from, by the likelihood of the errors on `faces` of each shard. Nothing else changes.
+
+    After the training, because beside it the doubt runs after errors that shrink.
+    """
+    assert net.reader is not None
+    doubt, final = net.reader.doubt, net.reader.dense[-1]
+    assert doubt is not None
+    net.eval()
+    heard: list[Tensor] = []
+    hook = final.register_forward_pre_hook(lambda _, args: heard.append(args[0]))
+    wrong = []
+    with torch.no_grad():
+        for shard in shards:
+            for i in range(0, min(faces, len(shard["image"])), 50):
+                rows = slice(i, min(i + 50, faces))
+                image = torch.from_numpy(np.ascontiguousarray(shard["image"][rows])).permute(0, 3, 1, 2)
+                said = net(image.float() / 255).readings
+                wrong.append((said - torch.from_numpy(shard["code"][rows]))[:, : doubt.out_features])
+    hook.remove()
+    x, error = torch.cat(heard), torch.cat(wrong).square()
+    mean, spread = x.mean(0), x.std(0) + 1e-3
+    z = (x - mean) / spread
+    weight = torch.zeros(doubt.out_features, x.shape[1], requires_grad=True)
+    bias = (error.mean(0) + 1e-6).log().requires_grad_(True)
+    optimiser = torch.optim.Adam([weight, bias], 0.01)
+    for _ in range(steps):
+        log_variance = (z @ weight.T + bias).clamp(-12, 2)
+        likely = (error * torch.exp(-log_variance) + log_variance).mean()
+        value = likely + 0.02 * weight.square().sum(1).mean()
+        optimiser.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    with torch.no_grad():
+        doubt.weight.copy_(weight / spread)
+        doubt.bias.copy_(bias - (weight / spread) @ mean)
+
+
 def codes(shard: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
     """`(n, R)` what the reading head should say, in the order of `reading_names`."""
     gap = np.minimum(shard["lip_gap"], 1.5)[:, None]
@@ -389,14 +424,17 @@ def train(config: ParserTraining) -> Parser:
     """Trains E and writes `parser.safetensors` into the output folder."""
     torch.manual_seed(config.loop.seed)
     net = build(config)
+    crops = Crops(config, 0)
     if not config.init:
-        crops = Crops(config, 0)
         prime(net, [crops.load() for _ in range(config.rotate)])
     mean = loop.run(
         net, lambda step: iter(Crops(config, step)), lambda m, b: losses(m, b, config), config.loop,
         config.out, settings=config,
     )  # fmt: skip
     assert isinstance(mean, Parser)
+    if config.doubt_faces:
+        shards = [crops.load() for _ in range(config.rotate)]
+        learn_doubt(mean, shards, faces=-(-config.doubt_faces // len(shards)))
     export(mean, config, Path(config.out) / "parser.safetensors")
     return mean
 
