@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import moving
 import pytest
 import stand_ins
 
@@ -19,6 +20,7 @@ def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     stand_ins.install(monkeypatch)
     monkeypatch.chdir(tmp_path)
     stand_ins.save(tmp_path / "photo.jpg", stand_ins.picture((30, 40, 60, 240)))
+    moving.write(tmp_path / "clip.mp4", [stand_ins.picture((30, 40, 60, 240))] * 3)
     (code,) = _blocks("python")
     exec(code, {})
 
