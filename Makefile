@@ -1,13 +1,14 @@
 # make demo   set up .venv, measure a real photo, write a table and a picture
 # make test   set up .venv, run the tests
 # make lint   set up .venv, check style and types
+# make bench  time videos beside MediaPipe, which gets an environment of its own
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := out/demo
 
-.PHONY: demo picture test lint clean
+.PHONY: demo picture test lint bench clean
 
 # Remade when the requirements change; pip itself is left as Python brought it.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -34,6 +35,10 @@ test: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	test -x .venv-mediapipe/bin/python || { $(PYTHON) -m venv .venv-mediapipe && .venv-mediapipe/bin/python -m pip install --disable-pip-version-check -q mediapipe==0.10.21 av; }
+	$(BIN)/python benchmarks/video.py --mediapipe .venv-mediapipe/bin/python --engines torch onnx
 
 clean:
 	rm -rf $(VENV) out
