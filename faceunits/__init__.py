@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from faceunits.driving import blendshapes, render, transfer
+    from faceunits.editing import EditResult, edit
     from faceunits.errors import FaceunitsError
     from faceunits.estimation import estimate, fit
     from faceunits.io.image import read
@@ -26,6 +27,7 @@ _HOME = {
     "estimate": "estimation",
     "fit": "estimation",
     "stream": "streaming",
+    "edit": "editing",
     "render": "driving",
     "transfer": "driving",
     "blendshapes": "driving",
@@ -33,6 +35,7 @@ _HOME = {
     "read_table": "io.readers",
     "Face": "types",
     "FitResult": "types",
+    "EditResult": "editing",
     "FaceunitsError": "errors",
 }
 
@@ -40,6 +43,7 @@ __all__ = [
     "estimate",
     "fit",
     "stream",
+    "edit",
     "render",
     "transfer",
     "blendshapes",
@@ -47,6 +51,7 @@ __all__ = [
     "read_table",
     "Face",
     "FitResult",
+    "EditResult",
     "FaceunitsError",
 ]
 

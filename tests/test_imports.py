@@ -76,8 +76,8 @@ def test_networks_and_loops_know_nothing_of_files() -> None:
 
 def test_public_names_are_frozen() -> None:
     assert sorted(faceunits.__all__) == [
-        "Face", "FaceunitsError", "FitResult", "blendshapes", "estimate", "fit", "read", "read_table",
-        "render", "stream", "transfer",
+        "EditResult", "Face", "FaceunitsError", "FitResult", "blendshapes", "edit", "estimate", "fit",
+        "read", "read_table", "render", "stream", "transfer",
     ]  # fmt: skip
     for name in faceunits.__all__:
         assert getattr(faceunits, name) is not None
