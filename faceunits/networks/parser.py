@@ -60,7 +60,7 @@ class ParserConfig:
 RESNET50 = ParserConfig()
 LIGHT = ParserConfig(
     blocks=(2, 2, 2, 2), planes=(16, 24, 40, 56), stem=24, pool=False, size=128,
-    dilations=(1, 1, 2, 4), place=True, close_ups=True,
+    dilations=(1, 1, 2, 4), place=True,
 )  # fmt: skip
 
 

@@ -40,6 +40,8 @@ class ParserTraining:
     """Folder of checkpoints."""
     backbone: str = "light"
     """`light` or `resnet50`."""
+    close_ups: bool = False
+    """Refine the points of eyes, brows and mouth at full resolution: a third better, twice the time."""
     init: str = ""
     """What to start from: a ResNet-50 ImageNet state dict (`.pt`, `.pth`), or an earlier E (a
     `.safetensors` file, or `parser` for the shipped one); may be empty."""
@@ -320,7 +322,8 @@ def build(config: ParserTraining) -> Parser:
     """E of a training configuration."""
     base: ParserConfig = {"light": LIGHT, "resnet50": RESNET50}[config.backbone]
     names = reading_names(aus.profile(config.profile), config.n_identity)
-    sizes = {"landmarks": 68, "readings": len(names), "doubts": len(names) - config.n_identity}
+    sizes = {"landmarks": 68, "readings": len(names), "doubts": len(names) - config.n_identity,
+             "close_ups": config.close_ups}  # fmt: skip
     net = Parser(ParserConfig(**{**base.__dict__, **sizes}))
     if config.init:
         start(net, _state(config.init))
