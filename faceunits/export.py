@@ -88,13 +88,15 @@ class FastReader(nn.Module):
         super().__init__()
         networks = models.networks
         self.n_au = networks.n_au
-        self.lean = engine.prepare(networks.parser).cpu()
+        self.reader = engine.BothViews(
+            engine.prepare(networks.parser), torch.from_numpy(models.profile.mirror())
+        ).cpu()
         self.curves = Curves(networks.knots.cpu(), networks.values.cpu())
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """`image` `(B, 3, S, S)` RGB in [0, 1]; outputs as `reader_ports` lists them."""
         n = self.n_au
-        points, readings, log_variance = self.lean(image)
+        points, readings, log_variance = self.reader(image)
         straight = self.curves(readings[:, : n + 1]).clamp(0, 1)
         gap = straight[:, n]
         sure = torch.ones_like(gap) if log_variance is None else confidence(log_variance, n, 0)

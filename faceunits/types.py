@@ -15,6 +15,13 @@ FIVE_POINTS = ("eye_R", "eye_L", "nose_tip", "mouth_R", "mouth_L")
 """Order of five-point arrays: image left to right on a frontal face, eyes, nose, mouth corners."""
 
 
+LANDMARK_MIRROR = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46,
+     39, 38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+)  # fmt: skip
+"""iBUG point after a horizontal flip."""
+
+
 @dataclass(frozen=True)
 class Face:
     """A detected face.

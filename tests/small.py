@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from faceunits import aus
 from faceunits.fitting import Models
 from faceunits.fitting.models import assemble, measure
-from faceunits.fitting.pipeline import LANDMARK_MIRROR
 from faceunits.networks.generator import Generator, GeneratorConfig, Sketch
 from faceunits.networks.parser import Parser, ParserConfig
 from faceunits.rig import render, shape
+from faceunits.types import LANDMARK_MIRROR
 
 _BESIDE = Path(__file__).resolve().parents[2] / "shared"
 FACE_MODEL = Path(os.environ.get("FACEUNITS_FACE_MODEL", _BESIDE / "face-model"))

@@ -7,10 +7,10 @@ import pytest
 import torch
 from small import N_AU, N_IDENTITY
 
-from faceunits.fitting.pipeline import LANDMARK_MIRROR
 from faceunits.networks import parser as networks
 from faceunits.networks.parser import CloseUp, Parser, ParserConfig
 from faceunits.training import parser as training
+from faceunits.types import LANDMARK_MIRROR
 
 SIZE = 128
 

@@ -13,10 +13,10 @@ from faceunits import aus, weights
 from faceunits.alignment import warp
 from faceunits.errors import ConfigError
 from faceunits.fitting.models import load_generator
-from faceunits.fitting.pipeline import LANDMARK_MIRROR
 from faceunits.motion import face
 from faceunits.networks.mesh import Mesh
 from faceunits.training import mesh as training
+from faceunits.types import LANDMARK_MIRROR
 
 N = len(aus.profile())
 

@@ -10,9 +10,9 @@ from small import FACE_MODEL, needs_model, rig, static
 
 from faceunits import aus
 from faceunits.errors import ConfigError
-from faceunits.fitting.pipeline import LANDMARK_MIRROR
 from faceunits.rig import render, sample, shade, shape, synth
 from faceunits.rig.look import PLAIN_LIGHT
+from faceunits.types import LANDMARK_MIRROR
 
 pytestmark = needs_model
 

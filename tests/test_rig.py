@@ -11,8 +11,8 @@ from small import needs_model, rig, tiny
 from faceunits import aus
 from faceunits.alignment import warp
 from faceunits.errors import ParameterError, RigError
-from faceunits.fitting.pipeline import LANDMARK_MIRROR
 from faceunits.rig import raster, sample, shape
+from faceunits.types import LANDMARK_MIRROR
 
 FLIP = np.array([-1, 1, 1], np.float32)
 PROFILE = aus.profile()

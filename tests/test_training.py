@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from faceunits import aus, weights
 from faceunits.errors import ConfigError, InputError
 from faceunits.fitting import load
-from faceunits.fitting.pipeline import LANDMARK_MIRROR
 from faceunits.rig.shade import HELEN_MIRROR
 from faceunits.training import generator, loop, parser, people
+from faceunits.types import LANDMARK_MIRROR
 
 PROFILE = aus.profile()
 SIZE = 32

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from faceunits import aus, weights
-from faceunits.engine import Lean, prepare
+from faceunits.engine import BothViews, prepare
 from faceunits.errors import WeightsError
 from faceunits.fitting import loss
 from faceunits.fitting.optimise import Networks, base_face, step_sizes
@@ -34,9 +34,10 @@ class Models:
         return self.profile.names
 
     @cached_property
-    def lean(self) -> Lean:
-        """E made for reading alone (`engine.prepare`)."""
-        return prepare(self.networks.parser)
+    def reader(self) -> BothViews:
+        """E made for reading alone, from both sides."""
+        mirror = torch.from_numpy(self.profile.mirror())
+        return BothViews(prepare(self.networks.parser), mirror).to(self.device)
 
 
 def device_of(name: str) -> torch.device:

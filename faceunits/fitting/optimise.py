@@ -19,7 +19,7 @@ from faceunits.fitting import curves, loss
 from faceunits.fitting.loss import Target
 from faceunits.fitting.prior import Subspace
 from faceunits.networks.generator import Generator, Sketch
-from faceunits.networks.parser import Features, Parser
+from faceunits.networks.parser import Features, Parser, turned_back
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ PAPER = Recipe(optimiser="descent")
 DEFAULT = Recipe(
     iterations=15, features=10.0, landmarks=1.0, readings=1.0, mirror=True, curves=True, start_at_reading=True
 )
-REFINE = replace(DEFAULT, iterations=5, mirror=False)
+REFINE = replace(DEFAULT, iterations=5)
 FAST = replace(REFINE, iterations=0)
 """E's reading as it is, with the face that M draws for it as evidence."""
 RECIPES = {"default": DEFAULT, "paper": PAPER, "refine": REFINE, "fast": FAST}
@@ -137,17 +137,10 @@ def observe(
             return Target(maps, probability, crops.new_zeros(len(crops), 0, 2), nothing)
         points, readings = heard(seen)
         if recipe.mirror:
-            other_points, other = heard(networks.parser(crops.flip(-1)))
-            flipped = other_points[:, point_mirror]
-            flipped = torch.stack([crops.shape[-1] - 1 - flipped[..., 0], flipped[..., 1]], -1)
-            points = (points + flipped) / 2
-            turned = other.clone()
-            n_au = networks.n_au
-            turned[:, :n_au] = turned[:, :n_au][:, au_mirror]
-            turned[:, n_au + 2] *= -1
-            # identity modes are not all symmetric, so only the photo's own reading is used for them
-            turned[:, n_au + 3 :] = readings[:, n_au + 3 :]
-            readings = (readings + turned) / 2
+            other = heard(networks.parser(crops.flip(-1)))
+            turned = turned_back(*other, au_mirror, point_mirror, crops.shape[-1])
+            points, known = (points + turned[0]) / 2, networks.n_au + 3
+            readings = torch.cat([(readings + turned[1])[:, :known] / 2, readings[:, known:]], 1)
         if recipe.curves:
             readings = to_scale(networks, readings)
     return Target(maps, probability, points, readings)

@@ -15,19 +15,14 @@ from faceunits.fitting import loss, optimise
 from faceunits.fitting.models import Models
 from faceunits.fitting.optimise import Recipe
 from faceunits.rig.shape import POSE_RANGE_DEG
-from faceunits.types import FitResult, Reading
+from faceunits.types import LANDMARK_MIRROR, FitResult, Reading
 
 F32 = NDArray[np.float32]
 
-LANDMARK_MIRROR = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46,
-     39, 38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
-)  # fmt: skip
-"""iBUG point after a horizontal flip."""
-
-
 def read(crops: F32, models: Models) -> Reading:
-    """Parameters of aligned faces in one pass of E, without a fit: its reading, on the parameters' scale.
+    """Parameters of aligned faces as E reads them, without a fit, on the parameters' scale.
+
+    E looks at the crop and at its mirror image, so that both sides are judged alike.
 
     Args:
         crops: `(B, 3, S, S)` float32 RGB in [0, 1], aligned to `alignment.warp.TEMPLATE`.
@@ -40,7 +35,7 @@ def read(crops: F32, models: Models) -> Reading:
     photo = _checked(crops, models)
     networks, n = models.networks, models.networks.n_au
     with torch.inference_mode():
-        points, readings, log_variance = models.lean(photo)
+        points, readings, log_variance = models.reader(photo)
         readings = optimise.to_scale(networks, readings.float())
 
     def array(t: Tensor) -> F32:

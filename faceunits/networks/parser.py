@@ -389,6 +389,18 @@ def _mean_place(heat: Tensor, place: Tensor) -> Tensor:
         return weight @ place.flatten(1, 2)
 
 
+def turned_back(
+    points: Tensor, readings: Tensor, au_mirror: Tensor, point_mirror: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """What E says of the mirror image of a crop, as it holds for the crop: landmarks `(B, K, 2)` and readings
+    `(B, R)` with their sides swapped. Identity is left as it is: its modes are not all symmetric."""
+    n, other = len(au_mirror), points[:, point_mirror]
+    straight = torch.stack([size - 1 - other[..., 0], other[..., 1]], -1)
+    units = readings[:, :n][:, au_mirror]
+    yaw = -readings[:, n + 2 : n + 3]
+    return straight, torch.cat([units, readings[:, n : n + 2], yaw, readings[:, n + 3 :]], 1)
+
+
 def _expectation(heat: Tensor, stride: int) -> Tensor:
     """`(B, K, 2)` mean position in crop pixels under the softmax of each heat map."""
     b, k, h, w = heat.shape

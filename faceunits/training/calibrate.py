@@ -19,8 +19,8 @@ from faceunits.errors import ConfigError
 from faceunits.evaluation.fits import crops_of
 from faceunits.fitting import curves, optimise, prior
 from faceunits.fitting import models as fit_models
-from faceunits.fitting.pipeline import LANDMARK_MIRROR
 from faceunits.training.parser import FIRST_TEST_SEED, codes
+from faceunits.types import LANDMARK_MIRROR
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 
 from faceunits import aus, weights
 from faceunits.errors import ConfigError
-from faceunits.fitting.pipeline import LANDMARK_MIRROR
 from faceunits.networks.parser import LIGHT, RESNET50, Features, Parser, ParserConfig
 from faceunits.rig.shade import HELEN_MIRROR
 from faceunits.training import loop
 from faceunits.training.people import IGNORE, SETS
+from faceunits.types import LANDMARK_MIRROR
 
 FIRST_TEST_SEED = 900_000
 
