@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,9 +226,18 @@ def measurer(
         return lambda crops, networks: fitting.fit(crops, networks, recipe=recipe)
     if recipe != "default":
         raise ConfigError(f"the method {method} has no recipe; got {recipe!r}; use --method fit")
-    if method == "fast" and not evidence:
-        return _reader(engine)
+    if method == "fast":
+        return _with_evidence if evidence else _reader(engine)
     return lambda crops, networks: fitting.fit(crops, networks, recipe=method)
+
+
+def _with_evidence(crops: F32, networks: Models) -> FitResult:
+    """The fast reading, its very numbers, and the face that M draws for it."""
+    from faceunits import fitting
+
+    reading = fitting.read(crops, networks)
+    drawn = fitting.fit(crops, networks, recipe="fast")
+    return replace(drawn, **{f.name: getattr(reading, f.name) for f in fields(Reading)})
 
 
 def _reader(engine: str) -> Measure:

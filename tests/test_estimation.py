@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import stand_ins
 from stand_ins import picture, save
@@ -205,3 +206,9 @@ def test_every_shape_of_a_profile_has_a_blendshape(profile: str) -> None:
         for shape, _ in parameter.shapes:
             assert driving._arkit(shape)[0] in driving.ARKIT
     assert len(set(driving.ARKIT)) == 52
+
+
+def test_an_overlay_changes_no_number(tmp_path: Path) -> None:
+    plain, shown = fu.estimate(TWO), fu.estimate(TWO, overlay=tmp_path)
+    pd.testing.assert_frame_equal(plain, shown)
+    assert len(list(tmp_path.iterdir())) == 1
