@@ -1,6 +1,7 @@
 # make demo   set up .venv, measure a real photo, write a table and a picture
 # make test   set up .venv, run the tests
 # make lint   set up .venv, check style and types
+# make results  every figure of docs/results (needs FACEUNITS_FACE_MODEL and FACEUNITS_FACES: folders)
 # make bench  time videos beside MediaPipe, which gets an environment of its own
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out/demo
 
-.PHONY: demo picture test lint bench clean
+.PHONY: demo picture test lint bench results clean
 
 # Remade when the requirements change; pip itself is left as Python brought it.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -35,6 +36,20 @@ test: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Faces of seeds kept for testing, in the skins of people kept out; then every figure that needs no licence.
+SHARDS := out/results
+results: $(VENV)/installed
+	test -e $(SHARDS)/skins || $(BIN)/faceunits skins $(FACEUNITS_FACE_MODEL) $(FACEUNITS_FACES) $(SHARDS)/skins
+	$(BIN)/faceunits synthesize $(SHARDS) --count 200 --set rig=$(FACEUNITS_FACE_MODEL) --set look=plain --set seed=900101 --set shard=200
+	$(BIN)/faceunits synthesize $(SHARDS) --count 2000 --set rig=$(FACEUNITS_FACE_MODEL) --set skins=$(SHARDS)/skins/skins_kept_out.npz --set seed=900102 --set shard=2000
+	$(BIN)/faceunits synthesize $(SHARDS) --count 400 --set rig=$(FACEUNITS_FACE_MODEL) --set skins=$(SHARDS)/skins/skins_kept_out.npz --set seed=900103 --set shard=400 --set muscles=1
+	for recipe in fast default; do $(BIN)/faceunits evaluate fit --recipe $$recipe --plain $(SHARDS)/plain_900101_00000.npz --varied $(SHARDS)/varied_900102_00000.npz --faces $(FACEUNITS_FACES) -o docs/results; done
+	$(BIN)/faceunits evaluate renders $(SHARDS)/varied_900102_00000.npz --count 2000 -o docs/results
+	$(BIN)/faceunits evaluate renders $(SHARDS)/varied_900103_00000.npz --count 400 -o docs/results/muscles
+	$(BIN)/faceunits evaluate stability $(FACEUNITS_FACES)/clips/single_face.mp4 --tracked --frozen $(FACEUNITS_FACES)/clips/single_face.jpg -o docs/results
+	$(BIN)/faceunits estimate $(FACEUNITS_FACES)/london/neutral $(FACEUNITS_FACES)/london/smiling -o $(SHARDS)/london.csv
+	$(BIN)/faceunits evaluate groups $(SHARDS)/london.csv $(FACEUNITS_FACES)/london/subjects.csv --by gender,ethnicity,age --labels $(FACEUNITS_FACES)/london/contrast_labels.csv -o docs/results
 
 bench: $(VENV)/installed
 	test -x .venv-mediapipe/bin/python || { $(PYTHON) -m venv .venv-mediapipe && .venv-mediapipe/bin/python -m pip install --disable-pip-version-check -q mediapipe==0.10.21 av; }

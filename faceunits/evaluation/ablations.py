@@ -196,7 +196,7 @@ def run(
 
     _spaces(page, all_spaces, crops, models, plan, scores, tell)
     tables = {
-        "iterations": {str(n): replace(DEFAULT, iterations=n, mirror=False) for n in plan.iterations},
+        "iterations": {str(n): replace(DEFAULT, iterations=n) for n in plan.iterations},
         "recipes": {name: RECIPES[name] for name in plan.recipes},
         "identity subspace": {
             f"{name}, {'with' if keep else 'without'}": replace(recipe, subspace=keep, mirror=False)
