@@ -28,6 +28,7 @@ def main() -> None:
     models = fitting.load(device="cpu")
     onnx = engine.choose(models, "onnx")
     whole, lean = models.networks.parser, engine.prepare(models.networks.parser)
+    both = models.reader
     text = measure.heading(
         "Engines of the fast reading", notes=[f"one thread, {args.rounds} rounds in turns"]
     )
@@ -38,13 +39,14 @@ def main() -> None:
         with torch.inference_mode():
             spent = measure.race(
                 {
-                    "E as trained": partial(whole, image),
-                    "lean E": partial(lean, image),
-                    "onnxruntime": partial(onnx, crops),
+                    "E as trained, one view": partial(whole, image),
+                    "lean E, one view": partial(lean, image),
+                    "torch: lean E, both views": partial(both, image),
+                    "onnxruntime, both views": partial(onnx, crops),
                 },
                 rounds=args.rounds,
             )
-        first = spent["E as trained"]
+        first = spent["torch: lean E, both views"]
         rows += [
             {"batch": batch, "engine": name, "CPU ms per crop": v / batch, "ratio": v / first}
             for name, v in spent.items()

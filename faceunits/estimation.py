@@ -87,7 +87,7 @@ def estimate(
         method: `fast` reads each face in one pass of a network; `fit` finds the rendered face that looks
             like it, by gradient descent; `refine` does a few steps of that from the fast reading.
         recipe: of `fit`: `default`, or `paper` for GE-Net's own setting.
-        engine: of `fast`: `torch`, `onnx` (about twice as fast on a CPU; extra of that name), or `auto`,
+        engine: of `fast`: `torch`, `onnx` (CPU only; extra of that name), or `auto`,
             which is `onnx` once that has been used.
         device: `auto`, `cpu`, `cuda`, ...
         detector: the built-in one by default; else one of `alignment.adapters`, or any function from a
