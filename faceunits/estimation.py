@@ -22,7 +22,7 @@ from faceunits import aus
 from faceunits.errors import AlignmentError, ConfigError, InputError
 from faceunits.io import image as image_io
 from faceunits.io import video as video_io
-from faceunits.io.files import printable
+from faceunits.io.files import make_folder, printable
 from faceunits.types import Face, FitResult, Reading
 
 if TYPE_CHECKING:
@@ -417,12 +417,7 @@ def _overlay_names(
     """A file per input in the overlay folder; equal names are told apart by a number."""
     if folder is None:
         return []
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the folder {printable(folder)} ({error.strerror}); choose another with --overlay"
-        ) from error
+    make_folder(folder, "choose another with --overlay")
     if not os.access(folder, os.W_OK):
         raise InputError(f"no permission to write to {printable(folder)}; choose another with --overlay")
     taken: set[str] = set()

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from faceunits import __version__, engine, weights
 from faceunits.alignment.warp import CROP_CM, TEMPLATE, TEMPLATE_VERSION
-from faceunits.errors import ConfigError, InputError
+from faceunits.errors import ConfigError
 from faceunits.fitting import curves
 from faceunits.fitting.pipeline import confidence
-from faceunits.io.files import printable, replacing
+from faceunits.io.files import make_folder, printable, replacing
 from faceunits.networks.detector import DetectorConfig, FaceFinder, Landmarker, fuse
 from faceunits.rig.shape import POSE_RANGE_DEG
 from faceunits.types import FIVE_POINTS
@@ -129,12 +129,7 @@ def onnx(
         InputError: a folder that cannot be made or written to.
     """
     engine.require("onnx", "onnxscript")
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the folder {printable(folder)} ({error.strerror}); name another"
-        ) from error
+    make_folder(folder, "name another")
     nets, sizes = _detector(detector)
     of_detector = {"detector": weights.describe(detector)}
     done: list[Path] = []

@@ -25,7 +25,7 @@ from faceunits.evaluation import calibration, scores
 from faceunits.evaluation.datasets.records import F64, DataSet, Part, Recording, Spec
 from faceunits.evaluation.scores import F32, Pairing
 from faceunits.io import table as tables
-from faceunits.io.files import printable, replacing
+from faceunits.io.files import make_folder, printable, replacing
 
 Measure = Callable[[Recording], Iterator[pd.DataFrame]]
 """From a recording to tables with the columns of `estimate`, `frame` in the recording's own base."""
@@ -112,13 +112,7 @@ def predictions(
     Raises:
         InputError: a folder that cannot be written to, or a video that cannot be read.
     """
-    place = Path(folder)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the folder {printable(place)} ({error.strerror}); choose another with -o"
-        ) from error
+    place = make_folder(folder, "choose another with -o")
     columns = list(dict.fromkeys(data.spec.columns)) or None
     paths = {r.key: place / f"{r.key}-{_digest(r, about)}.csv" for r in data.recordings}
     if len(paths) < len(data.recordings):

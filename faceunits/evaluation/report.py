@@ -24,7 +24,7 @@ from faceunits.errors import InputError
 from faceunits.evaluation import fits, metrics
 from faceunits.fitting.optimise import Recipe
 from faceunits.io import image as images
-from faceunits.io.files import printable, replacing
+from faceunits.io.files import make_folder, printable, replacing
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -115,13 +115,7 @@ class Report:
         Raises:
             InputError: a place that cannot be written to.
         """
-        place = Path(folder)
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"cannot make the folder {printable(place)} ({error.strerror}); choose another"
-            ) from error
+        place = make_folder(folder)
         texts = {".md": self.markdown(), ".json": json.dumps(self.values(), indent=2, allow_nan=False) + "\n"}
         paths = [place / (name + ending) for ending in texts]
         for path, text in zip(paths, texts.values(), strict=True):

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from faceunits.errors import InputError
 from faceunits.evaluation.protocol import Outcome
 from faceunits.evaluation.scores import BASELINE, MEAN, MEASURED, PUBLISHED
 from faceunits.io import image as images
-from faceunits.io.files import printable, replacing
+from faceunits.io.files import make_folder, replacing
 from faceunits.viz import bars
 
 TITLES = {
@@ -204,13 +203,7 @@ def write(outcome: Outcome, folder: str | os.PathLike[str], name: str) -> list[P
     Raises:
         InputError: a place that cannot be written to.
     """
-    place = Path(folder)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the folder {printable(place)} ({error.strerror}); choose another with -o"
-        ) from error
+    place = make_folder(folder, "choose another with -o")
     drawn = "pose" not in outcome.rows
     texts = {
         f"{name}.md": markdown(outcome, name if drawn else ""),

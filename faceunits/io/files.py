@@ -21,6 +21,24 @@ def printable(path: str | os.PathLike[str]) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def make_folder(path: str | os.PathLike[str], remedy: str = "choose another") -> Path:
+    """The folder, with those above it, made if need be.
+
+    Args:
+        path: of the folder.
+        remedy: the end of the message: what the user can do.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {printable(path)} ({error.strerror}); {remedy}") from error
+    return folder
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path in the folder of `path` that takes its place when the block succeeds.
