@@ -20,6 +20,8 @@ import typer
 
 from faceunits import cli_edit, cli_export, cli_report, cli_train
 from faceunits.errors import ConfigError, FaceunitsError, InputError, ParameterError
+from faceunits.io.files import printable
+from faceunits.terminal import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,10 +130,10 @@ def estimate(
     for reason in unreadable["reason"]:
         _complain(str(reason).removeprefix(estimation.UNREADABLE))
     if output:
-        _say(_summary(table, len(unreadable)))
-        _say(
-            f"wrote {_name(output)} and {_name(sidecar)}"
-            + (f", pictures in {_name(overlay)}" if overlay else "")
+        say(_summary(table, len(unreadable)))
+        say(
+            f"wrote {printable(output)} and {printable(sidecar)}"
+            + (f", pictures in {printable(overlay)}" if overlay else "")
         )
     if failed or len(unreadable):
         raise typer.Exit(2)
@@ -171,7 +173,7 @@ def _estimate_videos(
                 window=window,
                 batch=batch,
                 about=about,
-                say=_say,
+                say=say,
                 progress=step,
             )
         else:
@@ -183,8 +185,8 @@ def _estimate_videos(
     for reason in tally.broken:
         _complain(reason)
     if output:
-        _say(_video_summary(files, tally))
-        _say(f"wrote {_name(output)} and {_name(output.with_suffix('.json'))}")
+        say(_video_summary(files, tally))
+        say(f"wrote {printable(output)} and {printable(output.with_suffix('.json'))}")
     return 2 if tally.unreadable else 3 if tally.broken else 0
 
 
@@ -229,7 +231,7 @@ def render(
 
     picture = driving.render(values, pitch_deg=pitch, yaw_deg=yaw, identity_seed=identity, device=device)
     image.write(output, picture)
-    _say(f"wrote {_name(output)}")
+    say(f"wrote {printable(output)}")
 
 
 @app.command()
@@ -254,10 +256,10 @@ def transfer(
     if blendshapes:
         pitch, yaw = (round(float(v), 3) for v in results[1].pose_deg[0])
         head = {"pitch_deg": pitch, "yaw_deg": yaw}
-        values = {"source": _name(b), "head": head, "blendshapes": driving.blendshapes(results[1])}
+        values = {"source": printable(b), "head": head, "blendshapes": driving.blendshapes(results[1])}
         table.write_json(blendshapes, values)
         written.append(blendshapes)
-    _say("wrote " + " and ".join(map(_name, written)))
+    say("wrote " + " and ".join(map(printable, written)))
 
 
 @app.command()
@@ -267,17 +269,17 @@ def doctor(device: Device = "auto") -> None:
     from faceunits.io import table
 
     for name, version in table.versions().items():
-        _say(f"{name:<12} {version}")
+        say(f"{name:<12} {version}")
     for name in weights.NAMES:
         described = weights.describe(name)  # raises, with the remedy, where a file is missing
-        _say(f"{name:<12} {described['file']}, sha256 {described['sha256']}")
+        say(f"{name:<12} {described['file']}, sha256 {described['sha256']}")
         _, config = weights.load(name)
-        _say(f"{'':<12} {', '.join(f'{k} {v}' for k, v in config.items() if not isinstance(v, list | dict))}")
+        say(f"{'':<12} {', '.join(f'{k} {v}' for k, v in config.items() if not isinstance(v, list | dict))}")
 
     import torch
 
     cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    _say(f"{'device':<12} {device}; CUDA: {cuda}; threads: {torch.get_num_threads()}")
+    say(f"{'device':<12} {device}; CUDA: {cuda}; threads: {torch.get_num_threads()}")
     _self_test(device)
 
 
@@ -303,7 +305,7 @@ def _self_test(device: str) -> None:
     if not bool((rows["success"] == 1).all()):
         raise InputError("the self-test found no face in a rendered picture; install the package again")
     neutral, smile = (float(v) for v in rows["AU12_r"])
-    _say(f"{'self-test':<12} AU12 neutral {neutral:.1f}, of a smile of 4.0 {smile:.1f}; {seconds:.1f} s")
+    say(f"{'self-test':<12} AU12 neutral {neutral:.1f}, of a smile of 4.0 {smile:.1f}; {seconds:.1f} s")
     if smile < neutral + 1:
         raise InputError(
             "the self-test did not see the smile; the weights do not belong together; install again"
@@ -373,19 +375,10 @@ def _progress(what: str = "photos") -> Iterator[Callable[[int, int, str], None] 
         yield step
 
 
-def _name(path: str | os.PathLike[str]) -> str:
-    from faceunits.io.files import printable
-
-    return printable(path)
-
-
-def _say(text: Any) -> None:
-    """To stderr: stdout belongs to the table."""
-    print(text, file=sys.stderr)
 
 
 def _complain(what: Any) -> None:
-    _say("faceunits: " + " ".join(str(what).split()))
+    say("faceunits: " + " ".join(str(what).split()))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from faceunits.terminal import say
+
 if TYPE_CHECKING:
     from faceunits.evaluation.protocol import Outcome
 
@@ -114,7 +116,7 @@ def _dataset(
         calibration.check_kind(kind)
     measure, about = protocol.measurer(method, device), protocol.fingerprint(method)
     frames = sum(len(r.frames) for r in data.recordings)
-    _say(
+    say(
         f"{data.spec.title}: {len(data.recordings)} recordings of {len(data.subjects)} subjects, {frames} "
         f"frames; writes to {printable(place)}; an interrupted run goes on where it was"
     )
@@ -139,8 +141,8 @@ def _finish(outcome: Outcome, output: Path | None, name: str) -> None:
         return
     paths = tables.write(outcome, output, name)
     for line in tables.summary(outcome):
-        _say(line)
-    _say("wrote " + ", ".join(printable(p) for p in paths))
+        say(line)
+    say("wrote " + ", ".join(printable(p) for p in paths))
 
 
 @contextmanager
@@ -163,10 +165,7 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
         if now - said >= 30 and done:
             said = now
             left = (now - start) / done * (total - done)
-            _say(f"{done} of {total} frames, {left / 60:.0f} min left ({name})")
+            say(f"{done} of {total} frames, {left / 60:.0f} min left ({name})")
 
     yield step
 
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from faceunits.errors import InputError, ParameterError
+from faceunits.io.files import printable
+from faceunits.terminal import say
 
 if TYPE_CHECKING:
     from faceunits.editing import Prepared, Wish
@@ -49,7 +51,7 @@ def evaluate_edit(
         table.check_folder(output)
         output.mkdir(exist_ok=True)
     summary, values, outcomes = edits.evaluate(
-        files, series=chosen, device=device, sheets=output is not None, tell=_say
+        files, series=chosen, device=device, sheets=output is not None, tell=say
     )
     sys.stdout.write(table.text(summary))
     if output:
@@ -59,7 +61,7 @@ def evaluate_edit(
         for outcome in outcomes:
             if outcome.sheet is not None:
                 image.write(output / f"{Path(outcome.name).stem}_sheet.png", outcome.sheet)
-        _say(f"wrote tables and {len(outcomes)} sheets to {_name(output)}; the sheets show edited people")
+        say(f"wrote tables and {len(outcomes)} sheets to {printable(output)}; the sheets show edited people")
 
 
 def edit(
@@ -107,9 +109,9 @@ def edit(
     wish = editing.Wish(absolute, change, model, neutral, strength, force)
     prepared, skipped = editing.prepare(original.pixels, face=_face(face, original, photo), device=device)
     for number, reason in skipped.items():
-        _say(f"faceunits: face {number} of {_name(photo)} stays as it is: {reason}")
+        say(f"faceunits: face {number} of {printable(photo)} stays as it is: {reason}")
     if no_mark:
-        _say("faceunits: --no-mark: the result carries no note of the edit; say so wherever you show it")
+        say("faceunits: --no-mark: the result carries no note of the edit; say so wherever you show it")
     if steps:
         _write_grid(prepared, wish, steps, output, original, mark=not no_mark)
         return
@@ -121,12 +123,12 @@ def edit(
         for one, goal in zip(prepared, goals, strict=True):
             pixels = editing.carry_out(one, goal, pixels)
         marking.write(output, pixels, like=original, note=note)
-        _say(f"wrote {_name(output)}")
+        say(f"wrote {printable(output)}")
     if sequence:
         from faceunits.motion import sequence as video
 
         count = video.write(sequence, original.rgb, prepared, goals, seconds=seconds, rate=rate, note=note)
-        _say(f"wrote {_name(sequence)}, {count} frames")
+        say(f"wrote {printable(sequence)}, {count} frames")
 
 
 def parse(units: list[str]) -> tuple[dict[str, float], dict[str, float]]:
@@ -198,12 +200,14 @@ def _places(photo: Path, output: Path | None, sequence: Path | None, *, grid: bo
             table.check_folder(path)
             if path.exists() and photo.exists() and path.samefile(photo):
                 raise InputError(
-                    f"expected another name than the photo's; got {_name(path)}; choose one with -o"
+                    f"expected another name than the photo's; got {printable(path)}; choose one with -o"
                 )
     if output:
         marking.check(output)
     if sequence and sequence.suffix.lower() not in (".mp4", ".m4v", ".mov"):
-        raise InputError(f"expected a video name ending in .mp4; got {_name(sequence)}; change the ending")
+        raise InputError(
+            f"expected a video name ending in .mp4; got {printable(sequence)}; change the ending"
+        )
 
 
 def _face(text: str, original: Photo, photo: Path) -> Any:
@@ -220,8 +224,8 @@ def _face(text: str, original: Photo, photo: Path) -> Any:
     count = len(editing.find(original.rgb))
     if count > 1:
         raise InputError(
-            f"expected one face in {_name(photo)}; found {count}; say which with --face 0 (the largest) to "
-            f"--face {count - 1}, or --face all"
+            f"expected one face in {printable(photo)}; found {count}; say which with --face 0 (the largest) "
+            f"to --face {count - 1}, or --face all"
         )
     return 0
 
@@ -250,14 +254,6 @@ def _write_grid(
     page = sheet.grid(pictures, [f"{name} {v:g}" for v in values], prepared[0].stage.square)
     wanted = {p.number: {name: values[-1]} for p in prepared}
     marking.write(output, page, note=note_of(wanted) if mark else None)
-    _say(f"wrote {_name(output)}, {len(values)} pictures")
+    say(f"wrote {printable(output)}, {len(values)} pictures")
 
 
-def _name(path: Path) -> str:
-    from faceunits.io.files import printable
-
-    return printable(path)
-
-
-def _say(text: Any) -> None:
-    print(text, file=sys.stderr)

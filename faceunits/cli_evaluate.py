@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from faceunits.terminal import say
+
 if TYPE_CHECKING:
     from faceunits.evaluation.report import Figure, Report
     from faceunits.fitting import Models
@@ -54,7 +56,7 @@ def fit(
     name = f"fit_{recipe}"
 
     def tell(figure: Figure) -> None:
-        _say(figure.line())
+        say(figure.line())
         if output:  # what is done so far, should the run be interrupted
             page.write(output, name)
 
@@ -85,7 +87,7 @@ def contrast(
     page = report.contrast(models, recipe, folder, detector=Detector(detector))
     page.about |= _about(recipe, parser, generator, fitting, detector)
     for figure in page.figures:
-        _say(figure.line())
+        say(figure.line())
     _finish(page, output, "contrast")
 
 
@@ -118,8 +120,5 @@ def _finish(page: Report, output: Path | None, name: str) -> None:
     if output is None:
         sys.stdout.write(page.markdown())
         return
-    _say("wrote " + " and ".join(printable(p) for p in page.write(output, name)))
+    say("wrote " + " and ".join(printable(p) for p in page.write(output, name)))
 
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from faceunits.io.files import printable
+from faceunits.terminal import say
 
 export = typer.Typer(no_args_is_help=True, help="Write the networks for other programs.")
 
@@ -23,13 +25,12 @@ def export_onnx(
     """Write the detector and the fast reader as ONNX files, each with a .json that describes it."""
     from faceunits import engine, fitting
     from faceunits import export as exporting
-    from faceunits.io.files import printable
 
     engine.require("onnx", "onnxscript")
-    print(f"six files to {printable(folder)}; about half a minute", file=sys.stderr)
+    say(f"six files to {printable(folder)}; about half a minute")
     exporting.onnx(
         folder,
         fitting.load(device="cpu"),
         sources={"parser": "parser", "fitting": "fitting"},
-        progress=lambda path: print(f"wrote {printable(path)}", file=sys.stderr),
+        progress=lambda path: say(f"wrote {printable(path)}"),
     )

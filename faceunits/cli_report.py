@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from faceunits.errors import InputError
+from faceunits.terminal import say
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -48,7 +49,7 @@ def report(
         _refuse_overwriting(render, video)
     with _progress() as step:
         reporting.write(table, out, video=video, evidence=evidence, device=device, progress=step)
-    _say(f"wrote {printable(out)}")
+    say(f"wrote {printable(out)}")
     if render and video:
         try:
             with _progress() as step:
@@ -56,10 +57,10 @@ def report(
                     table, video, render, landmarks=landmarks, device=device, progress=step
                 )
         except BrokenVideo as error:
-            _say(f"faceunits: {error}")
-            _say(f"wrote {printable(render)} up to there")
+            say(f"faceunits: {error}")
+            say(f"wrote {printable(render)} up to there")
             raise typer.Exit(3) from None
-        _say(f"wrote {printable(render)}, {count} frames")
+        say(f"wrote {printable(render)}, {count} frames")
 
 
 def _refuse_overwriting(film: Path, video: Path | None) -> None:
@@ -86,6 +87,3 @@ def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
 
         yield step
 
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

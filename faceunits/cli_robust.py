@@ -17,6 +17,8 @@ import typer
 from faceunits import cli_evaluate
 from faceunits.cli_evaluate import DetectorWeights, Device, Fitting, Generator, Output, Parser, Recipe
 from faceunits.errors import ConfigError, InputError
+from faceunits.io.files import printable
+from faceunits.terminal import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +142,6 @@ def _frozen(
 ) -> dict[str, pd.DataFrame]:
     from faceunits.evaluation import stability as steps
     from faceunits.io import image
-    from faceunits.io.files import printable
 
     out = {}
     with _progress("photos") as step:
@@ -214,8 +215,9 @@ def robustness(
     _tell(page.figures)
     _wrote(pages.write(page, output, "robustness", pictures=charts, tables=drift))
     if pictures and not others:
-        _say(
-            f"{len(measured)} pictures in {_name(pictures)}: measure them with another tool, then add --other"
+        say(
+            f"{len(measured)} pictures in {printable(pictures)}: measure them with another tool, "
+            "then add --other"
         )
 
 
@@ -243,7 +245,7 @@ def groups(
         labels=people.read_labels(labels) if labels else None,
         truth=readers.read_table(truth) if truth else None,
     )  # fmt: skip
-    page.about |= {"table": _name(table)}
+    page.about |= {"table": printable(table)}
     _finish(page, output, "groups")
 
 
@@ -281,7 +283,7 @@ def ablations(
     if quick:
         count, people = min(count, steps.QUICK_FACES), min(people, steps.QUICK_FACES)
     faces, groups_ = steps.gather(models, shard, pairs, count, people, detector)
-    page = steps.run(models, all_spaces, faces, groups_, steps.QUICK if quick else steps.Plan(), tell=_say)
+    page = steps.run(models, all_spaces, faces, groups_, steps.QUICK if quick else steps.Plan(), tell=say)
     page.report.about |= {"rendered": "a shard" if shard else "faces that M draws itself: a closed loop"}
     page.report.about |= cli_evaluate._about("as named", parser, generator, fitting, detector)
     _tell(page.report.figures)
@@ -333,18 +335,10 @@ def _finish(page: Report, output: Path | None, name: str) -> None:
 
 def _tell(figures: Any) -> None:
     for figure in figures:
-        _say(figure.line())
+        say(figure.line())
 
 
 def _wrote(paths: list[Path]) -> None:
-    _say("wrote " + ", ".join(map(_name, paths)))
+    say("wrote " + ", ".join(map(printable, paths)))
 
 
-def _name(path: Path) -> str:
-    from faceunits.io.files import printable
-
-    return printable(path)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

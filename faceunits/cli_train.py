@@ -11,6 +11,7 @@ import typer
 
 from faceunits import cli_datasets, cli_edit, cli_evaluate, cli_robust
 from faceunits.errors import ConfigError
+from faceunits.terminal import say
 
 TRAINERS = {
     "detector": ("faceunits.training.detector", "TrainingConfig"),
@@ -59,11 +60,11 @@ def synthesize(
     from faceunits.rig import synth
 
     settings = _settings(synth.SynthConfig, config, words)
-    _say(f"{count} faces to {out}")
+    say(f"{count} faces to {out}")
     if dry_run:
         return
     synth.write(settings, out, count, workers=workers, progress=_time_left)
-    _say("")
+    say("")
 
 
 def skins(
@@ -80,7 +81,7 @@ def skins(
         ) from None
 
     portrait.collect(shape.load(rig), faces, out)
-    _say(f"wrote the skins to {out}")
+    say(f"wrote the skins to {out}")
 
 
 def portraits(
@@ -90,7 +91,7 @@ def portraits(
     """Cut labelled crops for E's training from portraits; people kept out are left out."""
     from faceunits.training import people
 
-    _say(f"wrote {people.write(faces, out)} crops to {out}")
+    say(f"wrote {people.write(faces, out)} crops to {out}")
 
 
 @train.command("detector")
@@ -141,7 +142,7 @@ def evaluate_detector(
     figures = evaluate_detection(faces, detector=Detector(weights))
     if output:
         about = table.describe(weights={"detector": _describe(weights)}, options={})
-        _say(f"wrote {output} and {table.write(output, figures, about=about)}")
+        say(f"wrote {output} and {table.write(output, figures, about=about)}")
     else:
         sys.stdout.write(table.text(figures))
 
@@ -166,7 +167,7 @@ def _settings(kind: type[Any], config: Path | None, words: list[str] | None) -> 
 
     resolved = settings.resolve(kind, config, words or [])
     for line in settings.lines(resolved):
-        _say(line)
+        say(line)
     return resolved
 
 
@@ -174,6 +175,3 @@ def _time_left(done: int, total: int, seconds: float) -> None:
     end = "\r" if sys.stderr.isatty() else "\n"
     print(f"{done}/{total} faces, {seconds / 60:.1f} minutes left ", end=end, file=sys.stderr, flush=True)
 
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

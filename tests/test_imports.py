@@ -13,7 +13,7 @@ ROOT = Path(faceunits.__file__).parent
 
 LAYERS = (
     ("errors", "types", "aus"),
-    ("io",),
+    ("io", "terminal"),
     ("weights", "networks"),
     ("alignment", "viz"),
     ("rig", "fitting", "engine", "export"),
