@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,7 @@ import typer
 from faceunits import cli_edit, cli_export, cli_report, cli_train
 from faceunits.errors import ConfigError, FaceunitsError, InputError, ParameterError
 from faceunits.io.files import printable
-from faceunits.terminal import say
+from faceunits.terminal import bar, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +108,7 @@ def estimate(
         if failed or code:
             raise typer.Exit(2 if failed else code)
         return
-    with _progress() as step:
+    with bar("photos") as step:
         table = estimation.estimate(
             files,
             method=method,
@@ -160,7 +159,7 @@ def _estimate_videos(
         _face_source(options["detector"]),
         engine=options["engine"],
     )
-    with _progress("frames") as step:
+    with bar("frames") as step:
         if output:
             used = {name: weights.describe(name) for name in weights.shipped()}
             about = table_io.describe(
@@ -355,26 +354,6 @@ def _summary(table: pd.DataFrame, unreadable: int) -> str:
     text = f"{photos} photo{'s' * (photos != 1)}, {int((table['success'] == 1).sum())} measured faces"
     without = int((table["success"] == 0).sum()) - unreadable
     return text + f", {without} without" * (without > 0) + f", {unreadable} unreadable" * (unreadable > 0)
-
-
-@contextmanager
-def _progress(what: str = "photos") -> Iterator[Callable[[int, int, str], None] | None]:
-    """A bar with the time left, on a terminal only: a log file wants none."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-
-        def step(done: int, total: int, _name: str) -> None:
-            bar.update(task, completed=done, total=total or None)
-
-        yield step
-
-
 
 
 def _complain(what: Any) -> None:

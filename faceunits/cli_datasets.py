@@ -6,15 +6,12 @@ Heavy imports inside, as in `cli`.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceunits.terminal import say
+from faceunits.terminal import bar_or_lines, say
 
 if TYPE_CHECKING:
     from faceunits.evaluation.protocol import Outcome
@@ -121,7 +118,7 @@ def _dataset(
         f"frames; writes to {printable(place)}; an interrupted run goes on where it was"
     )
     kept = place / "measured"
-    with _progress() as step:
+    with bar_or_lines("frames") as step:
         if name == "facewarehouse":
             outcome = poses.evaluate(data, kept, measure, about=about, rounds=rounds, progress=step)
         else:
@@ -143,29 +140,3 @@ def _finish(outcome: Outcome, output: Path | None, name: str) -> None:
     for line in tables.summary(outcome):
         say(line)
     say("wrote " + ", ".join(printable(p) for p in paths))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
-    """Time left: a bar on a terminal, else a line every half minute."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("frames", total=None)
-            yield lambda done, total, name: bar.update(task, completed=done, total=total, description=name)
-        return
-    start = said = time.monotonic()
-
-    def step(done: int, total: int, name: str) -> None:
-        nonlocal said
-        now = time.monotonic()
-        if now - said >= 30 and done:
-            said = now
-            left = (now - start) / done * (total - done)
-            say(f"{done} of {total} frames, {left / 60:.0f} min left ({name})")
-
-    yield step
-

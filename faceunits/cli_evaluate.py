@@ -121,4 +121,3 @@ def _finish(page: Report, output: Path | None, name: str) -> None:
         sys.stdout.write(page.markdown())
         return
     say("wrote " + " and ".join(printable(p) for p in page.write(output, name)))
-

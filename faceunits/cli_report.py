@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from faceunits.errors import InputError
-from faceunits.terminal import say
+from faceunits.terminal import bar, say
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -47,12 +44,12 @@ def report(
     if render:
         sources.check(render, ".mp4")
         _refuse_overwriting(render, video)
-    with _progress() as step:
+    with bar() as step:
         reporting.write(table, out, video=video, evidence=evidence, device=device, progress=step)
     say(f"wrote {printable(out)}")
     if render and video:
         try:
-            with _progress() as step:
+            with bar() as step:
                 count = reporting.render(
                     table, video, render, landmarks=landmarks, device=device, progress=step
                 )
@@ -66,24 +63,3 @@ def report(
 def _refuse_overwriting(film: Path, video: Path | None) -> None:
     if video and film.exists() and video.exists() and film.samefile(video):
         raise InputError("expected another name for the film than the video's; choose one with --render")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
-    """A bar with the time left, on a terminal only: a log file wants none."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks = {}
-
-        def step(done: int, total: int, name: str) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=None)
-            bar.update(tasks[name], completed=done, total=total or None)
-
-        yield step
-

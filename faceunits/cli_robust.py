@@ -6,9 +6,7 @@ They join the `evaluate` commands of `cli_evaluate`; heavy imports inside, as in
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +16,7 @@ from faceunits import cli_evaluate
 from faceunits.cli_evaluate import DetectorWeights, Device, Fitting, Generator, Output, Parser, Recipe
 from faceunits.errors import ConfigError, InputError
 from faceunits.io.files import printable
-from faceunits.terminal import say
+from faceunits.terminal import bar, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +55,7 @@ def renders(
     models = cli_evaluate._models(parser, generator, fitting, device)
     # crops come ready made: no detector is loaded
     on = crops.tool(models, method, recipe, detector=lambda image: [])
-    with _progress("shards") as step:
+    with bar("shards") as step:
         page = steps.renders(shards, on, count=count, progress=step)
     page.about |= {"method": method} | cli_evaluate._about(recipe, parser, generator, fitting, "detector")
     _finish(page, output, "renders")
@@ -144,7 +142,7 @@ def _frozen(
     from faceunits.io import image
 
     out = {}
-    with _progress("photos") as step:
+    with bar("photos") as step:
         for i, path in enumerate(photos):
             picture, name = image.read(path), printable(path)
             if tracked:
@@ -170,7 +168,7 @@ def mirror(
     from faceunits.evaluation import mirror as steps
 
     on = _tool(method, recipe, parser, generator, fitting, detector, device)
-    with _progress("photos") as step:
+    with bar("photos") as step:
         page = steps.mirror(folder, on, progress=step)
     page.about |= {"method": method} | cli_evaluate._about(recipe, parser, generator, fitting, detector)
     _finish(page, output, "mirror")
@@ -204,7 +202,7 @@ def robustness(
     # ours is called faceunits in the page
     others = {path.stem.replace("faceunits", "other"): readers.read_table(path) for path in other or []}
     on = _tool(method, recipe, parser, generator, fitting, detector, device)
-    with _progress("photos") as step:
+    with bar("photos") as step:
         measured, without = steps.measure(
             _photos(photos), on, kinds=kinds, pose=pose, pictures=pictures, progress=step
         )
@@ -314,20 +312,6 @@ def _photos(paths: list[Path]) -> list[Path]:
     return image.find(paths)
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def _finish(page: Report, output: Path | None, name: str) -> None:
     _tell(page.figures)
     cli_evaluate._finish(page, output, name)
@@ -340,5 +324,3 @@ def _tell(figures: Any) -> None:
 
 def _wrote(paths: list[Path]) -> None:
     say("wrote " + ", ".join(map(printable, paths)))
-
-

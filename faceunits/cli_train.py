@@ -11,7 +11,7 @@ import typer
 
 from faceunits import cli_datasets, cli_edit, cli_evaluate, cli_robust
 from faceunits.errors import ConfigError
-from faceunits.terminal import say
+from faceunits.terminal import bar_or_lines, say
 
 TRAINERS = {
     "detector": ("faceunits.training.detector", "TrainingConfig"),
@@ -27,8 +27,6 @@ Words = Annotated[list[str] | None, typer.Option("--set", help="one setting, key
 DryRun = Annotated[bool, typer.Option("--dry-run", help="show the settings and stop")]
 
 train = typer.Typer(no_args_is_help=True, help="Train a network; an interrupted run resumes.")
-
-
 evaluate = typer.Typer(
     no_args_is_help=True,
     help="Measure the shipped networks on people kept out of training, on data sets that you hold, and on "
@@ -63,8 +61,8 @@ def synthesize(
     say(f"{count} faces to {out}")
     if dry_run:
         return
-    synth.write(settings, out, count, workers=workers, progress=_time_left)
-    say("")
+    with bar_or_lines("faces") as step:
+        synth.write(settings, out, count, workers=workers, progress=lambda done, all_, _: step(done, all_))
 
 
 def skins(
@@ -169,9 +167,3 @@ def _settings(kind: type[Any], config: Path | None, words: list[str] | None) -> 
     for line in settings.lines(resolved):
         say(line)
     return resolved
-
-
-def _time_left(done: int, total: int, seconds: float) -> None:
-    end = "\r" if sys.stderr.isatty() else "\n"
-    print(f"{done}/{total} faces, {seconds / 60:.1f} minutes left ", end=end, file=sys.stderr, flush=True)
-
