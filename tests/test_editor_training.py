@@ -1,0 +1,244 @@
+"""Training of the editor's picture space and of the editor: losses, pairs, files, resuming."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import layouts
+import numpy as np
+import pytest
+import torch
+from small import FACE_MODEL, needs_model
+
+from faceunits import aus, weights
+from faceunits.errors import ConfigError
+from faceunits.evaluation import editor_files, editor_sets
+from faceunits.networks.editor import DISFA
+from faceunits.training import autoencoder, editor, frames, loop
+
+SIZE = 32
+PROFILE = aus.profile()
+
+
+def config(folder: Path, **values: object) -> autoencoder.AutoencoderTraining:
+    return autoencoder.AutoencoderTraining(
+        renders=(str(folder),), out=str(folder / "out"), size=SIZE, latent=16, widths=(16,) * 4,
+        judge_widths=(16,) * 4, encoder_widths=(16,) * 5, encoder_units=(1, 1, 1, 1), batch=4,
+        **values,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def batch(count: int = 4, *, seed: int = 0) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    n_au = len(PROFILE)
+    return {
+        "image": torch.from_numpy(rng.integers(0, 255, (count, 3, SIZE, SIZE)).astype(np.uint8)),
+        "label": torch.from_numpy(rng.integers(0, 11, (count, SIZE, SIZE)).astype(np.uint8)),
+        "code": torch.from_numpy(rng.random((count, n_au + 63), np.float32)),
+    }
+
+
+def face_frames(folder: Path, person: int, *, count: int = 12, seed: int = 7) -> Path:
+    """Noise in the form of rendered frames; the brightness says how strong AU12 is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(person)
+    au = np.zeros((count, len(PROFILE)), np.float32)
+    level = rng.integers(0, 6, count) / 5
+    for name in ("AU12_L", "AU12_R"):
+        au[:, PROFILE.names.index(name)] = level
+    image = np.clip(40 + 25 * person + 100 * level[:, None, None, None], 0, 255)
+    path = folder / f"frames_{seed}_{person:05d}.npz"
+    np.savez(
+        path, image=np.broadcast_to(image, (count, SIZE, SIZE, 3)).astype(np.uint8), au=au,
+        lip_gap=np.zeros(count, np.float32), person=np.full(count, person),
+        identity=np.full((count, 5), person / 10, np.float32),
+    )  # fmt: skip
+    return path
+
+
+# The picture space
+
+
+def test_each_side_of_the_game_moves_its_own_weights_only(tmp_path):
+    settings = config(tmp_path, judge_from=0)
+    net = autoencoder.Autoencoder(settings)
+    terms = autoencoder.losses(net, batch(), settings, 1)
+    assert set(terms) == {"pixels", "edges", "units", "latent", "fooled", "judge"}
+
+    def moved(name: str) -> set[str]:
+        net.zero_grad()
+        terms[name].backward(retain_graph=True)
+        return {
+            k.split(".")[0]
+            for k, p in net.named_parameters()
+            if p.grad is not None and bool((p.grad != 0).any())
+        }
+
+    assert moved("judge") == {"judge"}
+    assert moved("fooled") == {"encoder", "generator"}
+    assert moved("units") == {"encoder", "units"}
+
+
+def test_the_penalty_on_real_pictures_comes_every_so_often(tmp_path):
+    settings = config(tmp_path, judge_from=0, r1_every=4)
+    net = autoencoder.Autoencoder(settings)
+    assert "r1" in autoencoder.losses(net, batch(), settings, 8)
+    assert "r1" not in autoencoder.losses(net, batch(), settings, 9)
+    before = autoencoder.losses(net, batch(), replace(settings, judge_from=10), 8)
+    assert "judge" not in before
+
+
+def test_perfect_pictures_cost_nothing(tmp_path):
+    settings = config(tmp_path)
+    net = autoencoder.Autoencoder(settings)
+    given = batch()
+    image = given["image"].float() / 127.5 - 1
+    latent = torch.zeros(4, 8, 16)
+    net.forward = lambda x: (latent, image)  # type: ignore[method-assign]
+    terms = autoencoder.losses(net, given, settings, 1)
+    assert float(terms["pixels"]) == float(terms["edges"]) == 0
+
+
+def test_a_short_training_gives_a_space_that_loads(tmp_path):
+    rng = np.random.default_rng(0)
+    n = 8
+    np.savez(
+        tmp_path / "varied_1_00000.npz", image=rng.integers(0, 255, (n, SIZE, SIZE, 3)).astype(np.uint8),
+        label=rng.integers(0, 11, (n, SIZE, SIZE)).astype(np.uint8),
+        landmarks=rng.uniform(0, SIZE, (n, 68, 2)).astype(np.float32),
+        au=rng.random((n, len(PROFILE)), np.float32), identity=rng.random((n, 60), np.float32),
+        pose_deg=np.zeros((n, 2), np.float32), lip_gap=rng.random(n, np.float32),
+    )  # fmt: skip
+    steps = loop.LoopConfig(steps=2, save_every=1, bf16=False)
+    net = autoencoder.train(config(tmp_path, loop=steps, judge_from=1))
+    path = tmp_path / "out" / "autoencoder.safetensors"
+    about = weights.load(path)[1]
+    assert (about["kind"], about["alignment"], about["size"]) == ("gan", "face", SIZE)
+    space = editor_files.load_space(path)
+    image = torch.rand(2, 3, SIZE, SIZE)
+    w, again = net(2 * image - 1)
+    torch.testing.assert_close(space.encode(image), w, atol=2e-2, rtol=2e-2)  # the file has halves
+    assert space.decode(w).shape == again.shape
+
+
+# Frames
+
+
+def test_people_of_two_files_are_two_people_and_test_seeds_stay_out(tmp_path):
+    for person in (0, 1):
+        face_frames(tmp_path, person)
+    face_frames(tmp_path, 5, seed=900_001)
+    data = frames.read([str(tmp_path)])
+    assert sorted(set(data.person)) == [0, 1]
+    assert data.labels.shape == (24, len(DISFA))
+    assert data.labels.min() >= 0
+    assert data.labels.max() <= 1
+    assert set(frames.read([str(tmp_path)], keep="all").person) == {0, 1, 2}
+    with pytest.raises(ConfigError, match="faceunits frames"):
+        frames.read([str(tmp_path / "none")])
+
+
+def test_disfa_becomes_frames(tmp_path, monkeypatch):
+    layouts.disfa(tmp_path / "disfa", subjects=("SN001", "SN002"), frames=6)
+    pictures = [
+        type("F", (), {"number": i, "picture": np.full((48, 64, 3), 9 * i, np.uint8)}) for i in range(1, 7)
+    ]
+    monkeypatch.setattr(frames.video, "frames", lambda path, every: iter(pictures[::every]))
+    points = np.array([[20, 20], [40, 20], [30, 28], [23, 36], [37, 36]], np.float32)
+    face = type("Box", (), {"box": np.array([10, 10, 40, 35]), "points": points})
+    monkeypatch.setattr(frames, "Detector", lambda: lambda picture: [] if picture[0, 0, 0] == 27 else [face])
+    told = []
+    paths = frames.from_disfa(
+        tmp_path / "disfa", tmp_path / "out", subjects=["SN002"], every=2, size=SIZE,
+        progress=lambda *a: told.append(a),
+    )  # fmt: skip
+    assert [p.name for p in paths] == ["frames_SN002_00000.npz"]
+    assert "2 frames, 1 without a face" in told[0][2]
+    data = frames.read([str(tmp_path / "out")])
+    wanted = [
+        [layouts.intensity("SN002", i, int(n[2:])) / 5 for n in DISFA]
+        for i in (1, 5)
+    ]  # fmt: skip
+    np.testing.assert_allclose(data.labels, wanted, atol=1e-6)
+    with pytest.raises(ConfigError, match="SN999"):
+        frames.from_disfa(tmp_path / "disfa", tmp_path / "out", subjects=["SN999"])
+
+
+@needs_model
+def test_rendered_frames_show_one_person(tmp_path):
+    from faceunits.rig import frames as drawn
+
+    asked = drawn.FramesConfig(rig=str(FACE_MODEL), people=2, frames=3, size=SIZE, seed=3)
+    paths = drawn.write(asked, tmp_path)
+    assert drawn.write(asked, tmp_path) == paths
+    with np.load(paths[0]) as one, np.load(paths[1]) as other:
+        assert np.ptp(one["identity"], axis=0).max() == 0
+        assert (one["identity"][0] != other["identity"][0]).any()
+        assert np.isin(np.round(5 * one["au"][:, PROFILE.names.index("AU12_L")], 4), range(6)).all()
+        assert (one["person"] == 0).all()
+        again = drawn.person(asked, 0)
+        np.testing.assert_array_equal(one["image"], again["image"])
+
+
+# The editor
+
+
+def space(latent: int = 4, levels: int = 3) -> editor_files.Space:
+    """Latents are brightness, the same at every place."""
+
+    def encode(image: torch.Tensor) -> torch.Tensor:
+        return image.mean((1, 2, 3))[:, None, None].expand(-1, levels, latent).clone()
+
+    def decode(w: torch.Tensor) -> torch.Tensor:
+        return w.mean((1, 2))[:, None, None, None].expand(-1, 3, 8, 8)
+
+    return editor_files.Space(encode, decode, levels, latent)
+
+
+def test_pairs_are_of_one_person_and_rare_levels_count(tmp_path):
+    for person in range(3):
+        face_frames(tmp_path, person, count=30)
+    data = frames.read([str(tmp_path)])
+    rare = np.zeros_like(data.labels)
+    rare[::30, 0] = 1  # one frame in thirty shows AU1
+    data = replace(data, labels=rare)
+    w = torch.arange(len(data.person)).float()[:, None, None].expand(-1, 3, 4)
+    pair = next(editor.pairs(w, data, editor.EditorTraining(batch=600), 0))
+    source, target = (x[:, 0, 0].long().numpy() for x in (pair.source, pair.target))
+    assert (data.person[source] == data.person[target]).all()
+    assert (source != target).all()
+    share = float(pair.labels[:, 0].mean())
+    assert share == pytest.approx(1 / 24, abs=0.03)  # half of the twelfth that AU1 is chosen in
+    again = next(editor.pairs(w, data, editor.EditorTraining(batch=600), 0))
+    assert torch.equal(again.source, pair.source)
+
+
+@pytest.mark.parametrize("name", ["full", "single"])
+def test_an_editor_learns_what_brightness_says(tmp_path, monkeypatch, name):
+    for person in range(4):
+        face_frames(tmp_path / "frames", person, count=20)
+    monkeypatch.setattr(editor_files, "load_space", lambda path: space())
+    asked = editor.EditorTraining(
+        frames=(str(tmp_path / "frames"),), space="any", out=str(tmp_path / "out"), editor=name, batch=16,
+        pictures_from=250, pictures=4,
+        loop=loop.LoopConfig(steps=300, lr=3e-3, warmup=10, save_every=100, ema=0.9, bf16=False),
+    )  # fmt: skip
+    editor.train(asked)
+    found, net = editor_files.load_editor(tmp_path / "out" / "editor.safetensors")
+    assert found == name
+    data = frames.read(asked.frames)
+    w = editor.encode(space(), data.image)
+    one = torch.from_numpy(data.person == 1)
+    own, labels = w[one], torch.from_numpy(data.labels)[one]
+    dark, bright = int(labels[:, 6].argmin()), int(labels[:, 6].argmax())
+    moved = net(own[dark : dark + 1], net.encode(labels[bright : bright + 1])).target
+    start, goal = float(own[dark].mean()), float(own[bright].mean())
+    assert float(moved.mean()) - start == pytest.approx(goal - start, rel=0.35)
+
+
+def test_labels_are_those_of_tables(tmp_path):
+    face_frames(tmp_path, 0)
+    with np.load(tmp_path / "frames_7_00000.npz") as pack:
+        table = editor_sets.columns_of(DISFA, PROFILE.names, pack["au"], pack["lip_gap"])
+    np.testing.assert_allclose(frames.read([str(tmp_path)]).labels, table / 5, atol=1e-6)
