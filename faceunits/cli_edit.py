@@ -82,6 +82,14 @@ def edit(
     face: Annotated[str, typer.Option(help="number of a face, 0 the largest, or all")] = "",
     strength: Annotated[float, typer.Option(help="share of the change that is made")] = 1.0,
     engine: Annotated[str, typer.Option(help="auto, motion, or gan")] = "auto",
+    generator: Annotated[
+        Path | None,
+        typer.Option(help="StyleGAN2 file for gan; else the encoder file's own", show_default=False),
+    ] = None,
+    encoder: Annotated[Path | None, typer.Option(help="e4e or pSp file for gan", show_default=False)] = None,
+    editor: Annotated[
+        Path | None, typer.Option(help="file of `train editor` for gan", show_default=False)
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="allow values beyond 0-5")] = False,
     no_mark: Annotated[
         bool, typer.Option("--no-mark", help="write no note of the edit into the file")
@@ -91,9 +99,11 @@ def edit(
     """Change action units in a photo; only the face moves, everything else stays as it is."""
     absolute, change = parse(units or [])
     from faceunits import editing
+    from faceunits.gan.files import Files
     from faceunits.io import marking
 
-    editing.check_engine(engine)
+    files = Files(generator, encoder, editor)
+    engine = editing.chosen(engine, files)
     editing.check(absolute, change, force=force)
     steps = _steps(grid, force=force) if grid else None
     if not (absolute or change or like or neutral or steps):
@@ -102,22 +112,25 @@ def edit(
         )
     _places(photo, output, sequence, grid=bool(grid))
     original = marking.read(photo)
-    model = None
+    networks = editing.load(engine, files, device)
+    editing.check_known(networks, [*absolute, *change, *([steps[0]] if steps else [])])
+    wish = editing.Wish(absolute, change, None, neutral, strength, force)
     if like:
         other = marking.read(like).rgb
-        model = editing.prepare(other, device=device)[0][0].reading
-    wish = editing.Wish(absolute, change, model, neutral, strength, force)
-    prepared, skipped = editing.prepare(original.pixels, face=_face(face, original, photo), device=device)
+        wish = editing.resembling(wish, editing.prepare(other, device=device, networks=networks)[0][0])
+    prepared, skipped = editing.prepare(
+        original.pixels, face=_face(face, original, photo), device=device, networks=networks
+    )
     for number, reason in skipped.items():
         say(f"faceunits: face {number} of {printable(photo)} stays as it is: {reason}")
     if no_mark:
         say("faceunits: --no-mark: the result carries no note of the edit; say so wherever you show it")
     if steps:
-        _write_grid(prepared, wish, steps, output, original, mark=not no_mark)
+        _write_grid(prepared, wish, steps, output, original, engine=engine, mark=not no_mark)
         return
     goals = [editing.resolve(wish, p.reading) for p in prepared]
     wanted = {p.number: editing.asked(wish, p.reading, g) for p, g in zip(prepared, goals, strict=True)}
-    note = None if no_mark else note_of(wanted)
+    note = None if no_mark else note_of(wanted, engine)
     if output:
         pixels = original.pixels
         for one, goal in zip(prepared, goals, strict=True):
@@ -127,7 +140,8 @@ def edit(
     if sequence:
         from faceunits.motion import sequence as video
 
-        count = video.write(sequence, original.rgb, prepared, goals, seconds=seconds, rate=rate, note=note)
+        faces, ends = editing.on_the_way(prepared, goals)
+        count = video.write(sequence, original.rgb, faces, ends, seconds=seconds, rate=rate, note=note)
         say(f"wrote {printable(sequence)}, {count} frames")
 
 
@@ -151,7 +165,7 @@ def parse(units: list[str]) -> tuple[dict[str, float], dict[str, float]]:
     return absolute, change
 
 
-def note_of(wanted: dict[int, dict[str, float]]) -> dict[str, Any]:
+def note_of(wanted: dict[int, dict[str, float]], engine: str = "motion") -> dict[str, Any]:
     """What an edited file says of itself."""
     import faceunits
 
@@ -161,7 +175,7 @@ def note_of(wanted: dict[int, dict[str, float]]) -> dict[str, Any]:
     ]
     software = f"faceunits {faceunits.__version__}"
     return {
-        "software": software, "engine": "motion", "faces": {str(n): values for n, values in wanted.items()},
+        "software": software, "engine": engine, "faces": {str(n): values for n, values in wanted.items()},
         "text": f"Facial expression edited by {software} (intensities 0-5): " + "; ".join(lines),
     }  # fmt: skip
 
@@ -232,7 +246,7 @@ def _face(text: str, original: Photo, photo: Path) -> Any:
 
 def _write_grid(
     prepared: list[Prepared], wish: Wish, steps: tuple[str, list[float]], output: Path | None,
-    original: Photo, *, mark: bool,
+    original: Photo, *, engine: str, mark: bool,
 ) -> None:  # fmt: skip
     from dataclasses import replace
 
@@ -253,7 +267,5 @@ def _write_grid(
         pictures.append(editing.opaque(pixels))
     page = sheet.grid(pictures, [f"{name} {v:g}" for v in values], prepared[0].stage.square)
     wanted = {p.number: {name: values[-1]} for p in prepared}
-    marking.write(output, page, note=note_of(wanted) if mark else None)
+    marking.write(output, page, note=note_of(wanted, engine) if mark else None)
     say(f"wrote {printable(output)}, {len(values)} pictures")
-
-

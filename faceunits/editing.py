@@ -1,18 +1,19 @@
 """Photos with other action units: what was asked becomes parameters, and an engine carries them out.
 
-    photo ─ detect, align ─► crop ─ read ─► y ─ asked for ─► y' ─ motion ─► photo with the change
+    photo ─ detect, align ─► crop ─ read ─► y ─ asked for ─► y' ─ motion or gan ─► photo with the change
 
-Intensities are 0-5, as in tables; sides are the subject's. The motion engine moves the photo's own pixels:
-it keeps identity, background, hair and detail, and can show only what muscles of the face do.
+Intensities are 0-5, as in tables; sides are the subject's. The engine `motion` moves the photo's own pixels:
+it keeps identity, background, hair and detail, and can show only what muscles of the face do. The engine
+`gan` adds what changes in a generator's picture of the face; it can show what the generator has learnt.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,11 @@ from faceunits.io import image as image_io
 from faceunits.types import Face, Reading
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from faceunits.alignment.detect import FaceSource
+    from faceunits.gan.engine import Scene
+    from faceunits.gan.files import Files, Networks
     from faceunits.motion.engine import Stage
     from faceunits.networks.mesh import Mesh
 
@@ -31,7 +36,11 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
 ENGINES = ("auto", "motion", "gan")
-"""`motion` moves the photo's pixels; `gan` needs a generator of faces; `auto` is `motion`."""
+"""`motion` moves the photo's pixels; `gan` needs a generator of faces; `auto` is `AUTO`, or `gan` where files
+of its networks are named."""
+
+AUTO = "motion"
+"""What scores better on photos."""
 
 MAX_YAW_DEG = 28.0
 """Heads that are turned further show only half of a face."""
@@ -43,7 +52,8 @@ class Wish:
 
     `absolute` values that units shall have; `change` is added to those they have. `like` a face
     whose units all units take first; `neutral` sets all units to 0 first. `strength` scales the whole
-    change; `force` allows values beyond 0-5.
+    change; `force` allows values beyond 0-5. `latent` `(1, L, D)` is that of the face `like` and needed by
+    the engine `gan` only.
     """
 
     absolute: Mapping[str, float]
@@ -52,15 +62,18 @@ class Wish:
     neutral: bool = False
     strength: float = 1.0
     force: bool = False
+    latent: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Target:
     """`au` `(A,)` parameters wanted; `lips` what is added to the opening between the lips, in that of a full
-    AU25, or, negative, which share of it goes; None if it follows from the parameters."""
+    AU25, or, negative, which share of it goes; None if it follows from the parameters. `wish` is what both
+    come from: labels of the engine `gan` are other than the parameters."""
 
     au: F32
     lips: float | None
+    wish: Wish
 
 
 @dataclass(frozen=True)
@@ -81,11 +94,13 @@ class EditResult:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One face of a photo, ready to be edited: `number` by size, `reading` of it alone, `stage` of it."""
+    """One face of a photo, ready to be edited: `number` by size, `reading` of it alone, `stage` of it; and
+    `scene` of it, if the engine is `gan`."""
 
     number: int
     reading: Reading
     stage: Stage
+    scene: Scene | None = None
 
 
 def edit(
@@ -97,6 +112,7 @@ def edit(
     neutral: bool = False,
     face: int | Literal["all"] = 0,
     engine: str = "auto",
+    files: Files | None = None,
     strength: float = 1.0,
     force: bool = False,
     device: str = "auto",
@@ -111,7 +127,8 @@ def edit(
         like: a photo whose units all of them take before `units` and `relative` are heard.
         neutral: all units go to 0 before `units` and `relative` are heard.
         face: which face, 0 the largest, or `all`.
-        engine: `motion`, or `auto` for the best there is.
+        engine: `motion`, `gan`, or `auto` for the better one.
+        files: `faceunits.gan.files.Files` of generator, encoder and editor for `gan`; else the package's.
         strength: share of the change that is made, 1 for all of it.
         force: allow values beyond 0-5, which extrapolate.
         device: `auto`, `cpu`, `cuda`, ...
@@ -119,18 +136,20 @@ def edit(
 
     Raises:
         InputError: the photo cannot be read, has no such face, or the face is turned too far away.
-        ParameterError: an unknown action unit, or a value out of range.
+        ParameterError: an unknown action unit, one that the engine cannot change, or a value out of range.
         ConfigError: an engine that is not there.
+        WeightsError: files that are damaged or of other networks.
     """
-    check_engine(engine)
+    engine = chosen(engine, files)
     check(units or {}, relative or {}, force=force)
+    networks = load(engine, files, device)
+    check_known(networks, [*(units or {}), *(relative or {})])
     pixels = picture if isinstance(picture, np.ndarray) else image_io.read(picture)
-    model = None
+    wish = Wish(units or {}, relative or {}, None, neutral, strength, force)
     if like is not None:
         other = like if isinstance(like, np.ndarray) else image_io.read(like)
-        model = prepare(other, face=0, device=device, detector=detector)[0][0].reading
-    wish = Wish(units or {}, relative or {}, model, neutral, strength, force)
-    prepared, skipped = prepare(pixels, face=face, device=device, detector=detector)
+        wish = resembling(wish, prepare(other, device=device, detector=detector, networks=networks)[0][0])
+    prepared, skipped = prepare(pixels, face=face, device=device, detector=detector, networks=networks)
     wanted, out = [], pixels
     for one in prepared:
         goal = resolve(wish, one.reading)
@@ -140,18 +159,60 @@ def edit(
                       tuple(p.number for p in prepared), skipped)  # fmt: skip
 
 
-def check_engine(engine: str) -> None:
-    """Refuses engines that are unknown or not there.
+def chosen(engine: str, files: Files | None = None) -> str:
+    """`motion` or `gan`; refuses engines that are unknown or not there.
 
     Raises:
-        ConfigError: such an engine.
+        ConfigError: such an engine, or files that belong to the other.
     """
+    from faceunits.gan.files import Files, require
+
     if engine not in ENGINES:
         raise ConfigError(f"expected the engine {', '.join(ENGINES)}; got {engine!r}")
-    if engine == "gan":
+    files = files or Files()
+    if engine == "auto":
+        engine = "gan" if files.given else AUTO
+    if engine == "motion" and files.given:
         raise ConfigError(
-            "the engine gan is not part of this version: it has no generator of faces; use motion"
+            "expected files of generator, encoder and editor with the engine gan; got the engine motion; "
+            "leave the files out or choose gan"
         )
+    if engine == "gan":
+        require(files)
+    return engine
+
+
+def load(engine: str, files: Files | None = None, device: str = "auto") -> Networks | None:
+    """The networks of the engine `gan`; None for `motion`, which `chosen` may have found.
+
+    Raises:
+        ConfigError: as `chosen`, or files that do not belong together.
+        WeightsError: files that are damaged or of other networks.
+    """
+    if chosen(engine, files) == "motion":
+        return None
+    from faceunits.gan.files import Files
+    from faceunits.gan.files import load as load_files
+
+    return load_files(files or Files(), str(estimation.models(device).device))
+
+
+def check_known(networks: Networks | None, keys: Iterable[str]) -> None:
+    """Refuses units that the editor of the engine `gan` was not trained for.
+
+    Raises:
+        ParameterError: such a unit, or one of its sides.
+    """
+    from faceunits.gan import labels
+
+    if networks is not None:
+        for key in keys:
+            labels.places(networks.names, key)
+
+
+def resembling(wish: Wish, model: Prepared) -> Wish:
+    """The wish that starts from the expression of another photo's face."""
+    return replace(wish, like=model.reading, latent=model.scene.w if model.scene else None)
 
 
 def check(units: Mapping[str, float], relative: Mapping[str, float], *, force: bool = False) -> None:
@@ -234,7 +295,7 @@ def resolve(wish: Wish, reading: Reading) -> Target:
         lips = _open(au, names, opening, float(columns["AU25_r"][0]), lips)
     share = wish.strength
     lips = None if lips is None else share * lips
-    return Target((start + np.float32(share) * (au - start)).astype(np.float32), lips)
+    return Target((start + np.float32(share) * (au - start)).astype(np.float32), lips, wish)
 
 
 def _limit(value: float, force: bool) -> float:
@@ -309,6 +370,7 @@ def prepare(
     face: int | Literal["all"] = 0,
     device: str = "auto",
     detector: FaceSource | None = None,
+    networks: Networks | None = None,
 ) -> tuple[list[Prepared], dict[int, str]]:
     """Faces of a picture, ready to be edited, and for those that cannot be the reason.
 
@@ -317,6 +379,7 @@ def prepare(
         face: which, 0 the largest, or `all`.
         device: where networks run.
         detector: as for `estimate`.
+        networks: of `load`, for the engine `gan`.
 
     Raises:
         InputError: no such face, or none that can be edited.
@@ -333,16 +396,16 @@ def prepare(
         raise InputError(
             f"expected a face 0 to {len(found) - 1} (0 is the largest); got {face}; name another"
         )
-    networks = estimation.models(device)
+    models = estimation.models(device)
     out, skipped = [], {}
     for number in numbers:
         try:
-            matrix = warp.similarity(found[number].points[None], networks.crop_size)[0]
-            crop = warp.crop(rgb, matrix, networks.crop_size)
+            matrix = warp.similarity(found[number].points[None], models.crop_size)[0]
+            crop = warp.crop(rgb, matrix, models.crop_size)
         except AlignmentError as error:
             skipped[number] = f"not aligned: {error}"
             continue
-        reading = fitting.read(crop[None], networks)
+        reading = fitting.read(crop[None], models)
         pitch, yaw = (float(v) for v in reading.pose_deg[0])
         if abs(yaw) > MAX_YAW_DEG:
             skipped[number] = (
@@ -351,8 +414,9 @@ def prepare(
             continue
         pose = 0.5 + np.array([pitch, yaw]) / (2 * POSE_RANGE_DEG)
         y = np.concatenate([pose, reading.au[0], reading.identity[0]]).astype(np.float32)
-        stage = engine.stage(pixels, matrix, y, reading.landmarks[0], mesh(), networks.crop_size)
-        out.append(Prepared(number, reading, stage))
+        stage = engine.stage(pixels, matrix, y, reading.landmarks[0], mesh(), models.crop_size)
+        one = Prepared(number, reading, stage)
+        out.append(replace(one, scene=_scene(one, rgb, found[number], networks)) if networks else one)
     if not out:
         reasons = "; ".join(f"face {n} is {why}" for n, why in skipped.items())
         raise InputError(f"expected a face that can be edited; {reasons}; use another photo")
@@ -373,6 +437,14 @@ def find(rgb: U8, detector: FaceSource | None = None) -> list[Face]:
     return found
 
 
+def _scene(one: Prepared, rgb: U8, found: Face, networks: Networks) -> Scene:
+    from faceunits.alignment import warp
+    from faceunits.gan import engine
+
+    landmarks = warp.apply(one.stage.back, one.reading.landmarks[0])
+    return engine.scene(rgb, one.stage, found.points, landmarks, networks)
+
+
 def carry_out(one: Prepared, goal: Target, pixels: U8 | None = None) -> U8:
     """The photo with one face changed.
 
@@ -380,13 +452,56 @@ def carry_out(one: Prepared, goal: Target, pixels: U8 | None = None) -> U8:
         one: of `prepare`.
         goal: of `resolve`.
         pixels: the photo as earlier changes left it; as it was when None.
-    """
-    from dataclasses import replace
 
+    Raises:
+        ParameterError: a unit that the engine cannot change.
+    """
+    if one.scene is not None:
+        before = one.stage.picture if pixels is None else pixels
+        return one.scene.draw(before, _code(one.scene, goal.wish, one.reading))
     stage = one.stage if pixels is None or pixels is one.stage.picture else replace(one.stage, picture=pixels)
     y = stage.laid.y.copy()
     y[2 : 2 + len(goal.au)] = goal.au
     return stage.draw(y, lips=goal.lips)
+
+
+def _code(scene: Scene, wish: Wish, reading: Reading) -> Tensor:
+    """`(1, E, m)` the editor's code of what is asked for."""
+    import torch
+
+    from faceunits.gan import labels
+
+    editor, names = scene.networks.editor, scene.networks.names
+    with torch.inference_mode():
+        own = editor.read(scene.w)
+        base, of = own, reading
+        if wish.like is not None and wish.latent is not None:
+            base, of = editor.read(wish.latent), wish.like
+        columns = aus.columns(of.names, of.au, of.lip_gap)
+        measured = {n.removesuffix("_r"): float(v[0]) for n, v in columns.items()}
+        if wish.neutral and wish.like is None:
+            base, measured = torch.zeros_like(own), {}
+        code = labels.code(
+            editor, names, base, measured, absolute=wish.absolute, change=wish.change, force=wish.force
+        )
+        return editor.between(scene.w, code, wish.strength)
+
+
+def on_the_way(prepared: list[Prepared], goals: list[Target]) -> tuple[list[Prepared], list[Target]]:
+    """Faces and goals as `motion.sequence` takes them, whichever the engine."""
+    from faceunits.gan import way
+
+    faces, ends = [], []
+    for one, goal in zip(prepared, goals, strict=True):
+        if one.scene is not None:
+            start = way.Start(np.zeros(3, np.float32))
+            code = _code(one.scene, goal.wish, one.reading)
+            route = way.Way(one.stage.picture, one.scene, code, start)
+            one = replace(one, stage=cast("Stage", route))
+            goal = replace(goal, au=way.END, lips=None)
+        faces.append(one)
+        ends.append(goal)
+    return faces, ends
 
 
 def opaque(pixels: U8) -> U8:

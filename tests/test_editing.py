@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_gan_files
 import test_motion
+import torch
 import typer
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,6 +20,8 @@ from faceunits import aus, cli_edit, editing, estimation, fitting
 from faceunits.alignment import warp
 from faceunits.errors import ConfigError, FaceunitsError, InputError, ParameterError
 from faceunits.evaluation import edits
+from faceunits.gan import files as gan_files
+from faceunits.gan.files import Files
 from faceunits.io import marking
 from faceunits.types import Face, Reading
 
@@ -28,6 +32,7 @@ YAW = {"deg": 0.0}
 class Models:
     crop_size = 128
     names = NAMES
+    device = torch.device("cpu")
 
 
 def read(crops: NDArray[np.float32], models: Models) -> Reading:
@@ -157,7 +162,8 @@ def test_neutral_relaxes() -> None:
         ({"units": {"AU25_L": 1}}, ParameterError, "no sides"),
         ({"units": {"AU12": 1, "AU12_R": 2}}, ParameterError, "once"),
         ({"units": {"AU12": float("nan")}}, ParameterError, "number"),
-        ({"engine": "gan"}, ConfigError, "gan"),
+        ({"engine": "motion", "files": Files(encoder="e.pt")}, ConfigError, "with the engine gan"),
+        ({"files": Files(generator="g.pt")}, ConfigError, "--encoder"),
         ({"engine": "magic"}, ConfigError, "auto, motion"),
         ({"face": 3}, InputError, "got 3"),
     ],
@@ -177,6 +183,83 @@ def test_no_face_and_turned_faces_are_told() -> None:
         editing.edit(picture(), {"AU12": 1})
     with pytest.raises(InputError, match="expected a picture"):
         editing.edit(np.zeros((90, 100), np.uint8), {"AU12": 1})
+
+
+@pytest.fixture
+def gan(tmp_path: Path) -> Path:
+    """A file of small networks for the engine `gan`."""
+    return test_gan_files.whole(tmp_path / "gan.safetensors")
+
+
+def test_an_installation_without_a_generator_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gan_files, "SHIPPED", tmp_path / "none")
+    with pytest.raises(ConfigError, match="comes without a generator of faces"):
+        editing.edit(picture(), {"AU12": 3}, engine="gan")
+    assert editing.chosen("auto") == editing.AUTO == "motion"
+
+
+def test_a_generator_s_change_is_added_to_the_photo(gan: Path) -> None:
+    files = Files(encoder=gan)
+    result = editing.edit(picture(), {"AU12": 3}, files=files)  # auto takes the files that are named
+    assert result.wanted == ({"AU12": 3.0},)
+    changed = (result.picture != picture()).any(-1)
+    assert 0.02 < changed.mean() < 0.9
+    again = editing.edit(picture(), {}, relative={"12l": 3, "AU12_R": 3}, engine="gan", files=files)
+    assert np.array_equal(again.picture, result.picture)
+    one_side = editing.edit(picture(), {"AU12_L": 3}, files=files).picture
+    assert (one_side != result.picture).any()
+    assert (one_side != picture()).any()
+
+
+def test_what_a_generator_s_editor_does_not_know_is_refused(gan: Path) -> None:
+    for units, words in (({"AU4_L": 1}, "no sides of AU04"), ({"AU18": 1}, "this editor knows")):
+        with pytest.raises(ParameterError, match=words):
+            editing.edit(picture(), units, files=Files(encoder=gan))
+        with pytest.raises(ParameterError, match=words):
+            editing.edit(picture(), {}, relative=units, files=Files(encoder=gan))
+
+
+def test_a_generator_changes_nothing_unasked(gan: Path) -> None:
+    asked = ({}, {"units": {"AU12": 0, "AU4": 0}}, {"units": {"AU12": 4}, "strength": 0}, {"like": picture()})
+    for arguments in asked:
+        out = editing.edit(picture(), **arguments, files=Files(encoder=gan)).picture
+        assert np.array_equal(out, picture())
+
+
+def test_a_generator_relaxes_and_imitates(gan: Path) -> None:
+    files = Files(encoder=gan)
+    nets = gan_files.load(files)
+    networks = editing.load("auto", files)
+    one = editing.prepare(picture(), networks=networks)[0][0]
+    other = editing.prepare(255 - picture(), networks=networks)[0][0]
+    assert one.scene is not None
+    assert other.scene is not None
+
+    def drawn(wish: editing.Wish) -> NDArray[np.uint8]:
+        return editing.carry_out(one, editing.resolve(wish, one.reading))
+
+    zero = torch.zeros(1, 5, 4)
+    assert np.array_equal(drawn(editing.Wish({}, {}, neutral=True)), one.scene.draw(picture(), zero))
+    labels = torch.zeros(1, 6)
+    labels[:, 1] = 0.8
+    four = one.scene.draw(picture(), nets.editor.encode(labels))
+    assert np.array_equal(drawn(editing.Wish({"AU4": 4}, {}, neutral=True)), four)
+    code = nets.editor.read(other.scene.w)
+    like = drawn(editing.resembling(editing.Wish({}, {}), other))
+    assert np.array_equal(like, one.scene.draw(picture(), code))
+    assert (like != picture()).any()
+    half = drawn(dataclasses.replace(editing.resembling(editing.Wish({}, {}), other), strength=0.5))
+    assert np.array_equal(half, one.scene.draw(picture(), code, share=0.5))
+
+
+def test_a_generator_edits_several_faces(gan: Path) -> None:
+    two = np.concatenate([picture(), picture()], 1)
+    both = editing.edit(two, {"AU12": 3}, face="all", files=Files(encoder=gan)).picture
+    side = picture().shape[1]
+    first = editing.edit(two, {"AU12": 3}, face=0, files=Files(encoder=gan)).picture
+    assert np.array_equal(first[:, side:], two[:, side:])
+    assert np.array_equal(both[:, : side // 2], first[:, : side // 2])
+    assert (both[:, side:] != two[:, side:]).any()
 
 
 @cache
@@ -236,6 +319,38 @@ def test_a_grid_and_a_sequence(photo: Path) -> None:
         np.abs(frames[0].astype(float) - frames[-1]).mean()
         > 2 * np.abs(frames[0].astype(float) - frames[1]).mean()
     )
+
+
+def test_the_command_s_other_engine(photo: Path, gan: Path) -> None:
+    pytest.importorskip("av")
+    import av
+
+    out, page, video = (photo.with_name(n) for n in ("out.png", "grid.png", "way.mp4"))
+    chosen = ("--engine", "gan", "--encoder", gan)
+    _, error = run(photo, "AU12=3", "AU4=+1", "-o", out, *chosen)
+    assert error is None
+    note = marking.read_note(out)
+    assert note is not None
+    assert note["engine"] == "gan"
+    assert note["faces"] == {"0": {"AU12": 3.0, "AU04": 1.0}}
+    expected = editing.edit(picture(), {"AU12": 3}, relative={"AU04": 1}, files=Files(encoder=gan)).picture
+    assert np.array_equal(marking.read(out).pixels, expected)
+    _, error = run(photo, "--grid", "AU12_L=0:5:2.5", "-o", page, *chosen)
+    assert error is None
+    with Image.open(page) as image:
+        cells = np.asarray(image)[:320, :960].reshape(320, 3, 320, 3).astype(float)
+    assert np.abs(cells[:, 0] - cells[:, 1]).mean() < np.abs(cells[:, 0] - cells[:, 2]).mean()
+    _, error = run(photo, "AU12=5", "--sequence", video, "--seconds", 0.2, "--rate", 10, *chosen)
+    assert error is None
+    with av.open(str(video)) as container:
+        frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    end = editing.edit(picture(), {"AU12": 5}, files=Files(encoder=gan)).picture
+    for frame, expected in ((frames[0], picture()), (frames[-1], end)):
+        assert np.abs(frame.astype(float) - expected).mean() < 6  # what the codec loses
+    _, error = run(photo, "AU18=3", "-o", out, *chosen)
+    assert "this editor knows" in str(error)
+    _, error = run(photo, "--grid", "AU4_L=0:5", "-o", page, *chosen)
+    assert "no sides of AU04" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ LAYERS = (
     ("weights", "networks"),
     ("alignment", "viz"),
     ("rig", "fitting", "engine", "export"),
-    ("estimation", "streaming", "runs"),
-    ("editing", "motion"),
+    ("estimation", "photos", "streaming", "runs"),
+    ("editing", "gan", "motion"),
     ("driving", "reporting"),
     ("evaluation", "training"),
     (
