@@ -8,25 +8,22 @@ takes a while and two more libraries, so that only `onnx` does that, once for ea
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from faceunits.errors import ConfigError, ParameterError
 from faceunits.io.files import printable
-from faceunits.networks.parser import Parser, turned_back
-from faceunits.types import LANDMARK_MIRROR, Reading
+from faceunits.networks.lean import BothViews as BothViews
+from faceunits.networks.lean import prepare as prepare
+from faceunits.types import Reading
 
 if TYPE_CHECKING:
     from faceunits.fitting import Models
@@ -36,74 +33,6 @@ Read = Callable[[F32], Reading]
 
 ENGINES = ("auto", "torch", "onnx")
 """`auto` is `onnx` on the CPU where onnxruntime and the reader's file are there, else `torch`."""
-
-
-class Lean(nn.Module):
-    """E without what a reading does not need: only `points`, `readings`, `log_variance` of its `Features`."""
-
-    def __init__(self, parser: Parser) -> None:
-        super().__init__()
-        if parser.pointer is None or parser.reader is None:
-            raise ConfigError("expected an E with landmarks and readings; got one without; use another E")
-        net = copy.deepcopy(parser).eval().requires_grad_(False)
-        net.classifier = nn.Identity()  # type: ignore[assignment]  # nobody asks for the parsing
-        fold(net)
-        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """`(B, 68, 2)` crop pixels, `(B, R)` and `(B, N)` or None, from `image` `(B, 3, S, S)` in [0, 1]."""
-        seen = self.net(image.contiguous(memory_format=torch.channels_last))
-        return seen.points, seen.readings, seen.log_variance
-
-
-class BothViews(nn.Module):
-    """A lean E that looks at a crop and at its mirror image, and takes the mean of what it reads.
-
-    E is not quite symmetric: one view of a photo agrees with the other to an ICC of about .75. Twice the
-    time, and nearer to the truth (docs/results.md).
-    """
-
-    au_mirror: Tensor
-    point_mirror: Tensor
-
-    def __init__(self, lean: Lean, au_mirror: Tensor) -> None:
-        super().__init__()
-        self.lean = lean
-        self.register_buffer("au_mirror", au_mirror)
-        self.register_buffer("point_mirror", torch.from_numpy(LANDMARK_MIRROR))
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """As `Lean.forward`; the identity is that of the crop itself."""
-        count, known = image.shape[0], len(self.au_mirror) + 3
-        points, readings, doubt = self.lean(torch.cat([image, image.flip(-1)]))
-        turned = turned_back(
-            points[count:], readings[count:], self.au_mirror, self.point_mirror, image.shape[-1]
-        )
-        mean = (readings[:count] + turned[1])[:, :known] / 2
-        if doubt is not None:
-            n = len(self.au_mirror)
-            other = torch.cat([doubt[count:, :n][:, self.au_mirror], doubt[count:, n:]], 1)
-            doubt = (doubt[:count] + other) / 2
-        return (points[:count] + turned[0]) / 2, torch.cat([mean, readings[:count, known:]], 1), doubt
-
-
-def prepare(parser: Parser) -> Lean:
-    """E made lean for reading, equal to the original to rounding; a copy, so that `parser` stays as it is.
-
-    Raises:
-        ConfigError: an E without landmarks and readings.
-    """
-    return Lean(parser)
-
-
-def fold(net: nn.Module) -> None:
-    """Puts each batch norm that follows a convolution among a module's children into it, in place."""
-    for module in list(net.modules()):
-        children = list(module.named_children())
-        for (name, conv), (other, norm) in pairwise(children):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, fuse_conv_bn_eval(conv, norm))
-                setattr(module, other, nn.Identity())
 
 
 def choose(models: Models, engine: str = "auto") -> Read:

@@ -25,6 +25,7 @@ from faceunits import aus, estimation
 from faceunits.io import image as image_io
 from faceunits.io import video as video_io
 from faceunits.io.files import printable
+from faceunits.networks.threads import one_thread
 
 if TYPE_CHECKING:
     from faceunits.alignment.detect import FaceSource
@@ -48,11 +49,13 @@ _BETTER = 0.02
 
 @dataclass(frozen=True)
 class Machine:
-    """What measures faces, loaded once for all videos of a run."""
+    """What measures faces, loaded once for all videos of a run; `follow` is the fast reading, which every
+    method needs to follow a face."""
 
     detector: FaceSource
     networks: Models
     measure: estimation.Measure
+    follow: estimation.Measure
     method: str
     recipe: str
     device: str
@@ -69,10 +72,8 @@ class Machine:
         )
 
     def read(self, crops: F32) -> Reading:
-        """The fast reading, which every method needs to follow a face."""
-        from faceunits import fitting
-
-        return fitting.read(crops, self.networks)
+        """The fast reading."""
+        return self.follow(crops, self.networks)
 
     def tracker(self) -> Tracker:
         """For a new video."""
@@ -136,8 +137,9 @@ def prepare(
         WeightsError: weights that are missing or damaged.
     """
     measure = estimation.measurer(method, recipe, engine=engine)
+    follow = measure if method == "fast" else estimation.measurer("fast")
     source = detector or estimation._detector()
-    return Machine(source, estimation.models(device), measure, method, recipe, device)
+    return Machine(source, estimation.models(device), measure, follow, method, recipe, device)
 
 
 def stream(
@@ -227,7 +229,8 @@ def pieces(
     )
     try:
         for frame in frames:
-            seen = tracker(frame.picture, frame.time_s)
+            with one_thread():
+                seen = tracker(frame.picture, frame.time_s)
             gallery.show(frame.picture, seen)
             held.append(_Held(frame.number, frame.time_s, frame.picture.shape[1::-1], seen))
             looked += 1

@@ -104,6 +104,17 @@ def test_lean_networks_read_the_same(config: ParserConfig) -> None:
         assert torch.allclose(doubt, wanted.log_variance, atol=1e-5)
 
 
+def test_preparing_changes_nothing_of_the_original() -> None:
+    net = parser(replace(LIGHT, landmarks=68, readings=102))
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    image = torch.rand(1, 3, 128, 128)
+    with torch.inference_mode():
+        lean = engine.prepare(net)
+        first, again = lean(image), lean(image)  # what works in place must not work on what it is given
+    assert all(torch.equal(a, b) for a, b in zip(first[:2], again[:2], strict=True))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
 def test_a_parser_without_heads_cannot_be_prepared() -> None:
     with pytest.raises(ConfigError, match="landmarks and readings"):
         engine.prepare(small.parser(heads=False))

@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import stand_ins
+import torch
 from moving import scene
 
 import faceunits as fu
 from faceunits import cli, estimation, live, runs, streaming
 from faceunits.errors import ConfigError, InputError
 from faceunits.io import image, video
+from faceunits.networks.threads import one_thread
 
 ONE = scene((40, 30, 60, 230))
 TWO = scene((40, 30, 60, 230), (150, 40, 50, 250))
@@ -100,6 +102,34 @@ def test_a_video_of_one_frame_is_a_photo(tmp_path: Path, method: str) -> None:
     values = [c for c in one.columns if c not in ("input", "frame", "timestamp")]
     pd.testing.assert_frame_equal(one[values], other[values], check_exact=True)
     assert (one["frame"][0], one["timestamp"][0]) == (1, 0.0)
+
+
+def test_the_engine_asked_for_reads_every_frame(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, threads = [], set()
+
+    def choose(models: object, engine: str) -> Callable[[np.ndarray], object]:
+        asked.append(engine)
+
+        def read(crops: np.ndarray) -> object:
+            threads.add(torch.get_num_threads())
+            return moving.read(crops, models)
+
+        return read
+
+    monkeypatch.setattr("faceunits.engine.choose", choose)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in streaming.stream(film, engine="torch", end_s=0.5):
+            assert torch.get_num_threads() == 2  # the caller's own, between pieces too
+        with pytest.raises(ZeroDivisionError), one_thread():
+            assert torch.get_num_threads() == 1
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert asked == ["torch"]
+    assert threads == {1}
 
 
 def test_every_start_and_end(film: Path) -> None:

@@ -10,6 +10,8 @@ the crop; left and right are the subject's.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numba as nb
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +60,7 @@ def similarity(points: NDArray[np.floating], size: int) -> F64:
         AlignmentError: points that coincide or are not finite.
     """
     source, source_mean = _centred(points)
-    target, target_mean = _centred(template(size)[None])
+    target, target_mean = _target(size)
     spread = (source**2).sum((1, 2))
     a = (source * target).sum((1, 2)) / spread
     b = (source[..., 0] * target[..., 1] - source[..., 1] * target[..., 0]).sum(1) / spread
@@ -111,6 +113,12 @@ def _centred(points: NDArray[np.floating]) -> tuple[F64, F64]:
     return centred, mean
 
 
+@cache
+def _target(size: int) -> tuple[F64, F64]:
+    """The template about its mean, and the mean."""
+    return _centred(template(size)[None])
+
+
 def _with_shift(linear: F64, source_mean: F64, target_mean: F64) -> F64:
     shift = target_mean - np.einsum("bij,bkj->bki", linear, source_mean)
     return np.concatenate([linear, shift.transpose(0, 2, 1)], -1)
@@ -123,15 +131,28 @@ def invert(matrix: NDArray[np.floating]) -> F64:
         AlignmentError: a matrix that flattens the picture.
     """
     m = np.asarray(matrix, np.float64)
-    linear = m[..., :2]
-    scale = np.abs(linear).max((-2, -1))
-    a, b, c, d = linear[..., 0, 0], linear[..., 0, 1], linear[..., 1, 0], linear[..., 1, 1]
+    if m.ndim == 2:
+        return _inverted(*m.tolist())
+    a, b, c, d = m[..., 0, 0], m[..., 0, 1], m[..., 1, 0], m[..., 1, 1]
     area = a * d - b * c
-    if not np.all(np.abs(area) > 1e-12 * scale**2):
-        raise AlignmentError("expected a matrix that can be inverted; got one without area")
-    # in closed form: a followed face needs a dozen inverses per frame, and linalg takes 20 us for each
+    if not np.all(np.abs(area) > 1e-12 * np.abs(m[..., :2]).max((-2, -1)) ** 2):
+        raise AlignmentError(_FLAT)
     back = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2) / area[..., None, None]
     return np.concatenate([back, -back @ m[..., 2:]], -1)
+
+
+_FLAT = "expected a matrix that can be inverted; got one without area"
+
+
+def _inverted(x: list[float], y: list[float]) -> F64:
+    """`invert` of one matrix by its rows: a followed face needs a dozen per frame, and arrays of six
+    numbers cost twenty times the arithmetic."""
+    (a, b, e), (c, d, f) = x, y
+    area = a * d - b * c
+    if not abs(area) > 1e-12 * max(abs(a), abs(b), abs(c), abs(d)) ** 2:
+        raise AlignmentError(_FLAT)
+    a, b, c, d = d / area, -b / area, -c / area, a / area
+    return np.array([[a, b, -(a * e + b * f)], [c, d, -(c * e + d * f)]])
 
 
 def apply(matrix: NDArray[np.floating], points: NDArray[np.floating]) -> F64:
@@ -150,7 +171,8 @@ def roll_deg(matrix: NDArray[np.floating]) -> F64:
 
 def scale(matrix: NDArray[np.floating]) -> F64:
     """`(...)` crop pixels per picture pixel (geometric mean over the axes)."""
-    factor: F64 = np.sqrt(np.abs(np.linalg.det(np.asarray(matrix, np.float64)[..., :2])))
+    m = np.asarray(matrix, np.float64)
+    factor: F64 = np.sqrt(np.abs(m[..., 0, 0] * m[..., 1, 1] - m[..., 0, 1] * m[..., 1, 0]))
     return factor
 
 
@@ -175,8 +197,8 @@ def crop(image: U8, matrix: NDArray[np.floating], size: int) -> F32:
     shrink = float(1 / scale(matrix))
     source, back = _reduced(image, back, size, max(1, int(shrink)))
     n = 2 if shrink / max(1, int(shrink)) > 1.05 else 1
-    out = np.empty((3, size, size), np.float32)
-    _sample(np.ascontiguousarray(source), back, n, out)
+    out = np.zeros((3, size, size), np.float32)
+    _sample(_planes(source), source.shape[0], back, n, out)
     return out
 
 
@@ -205,49 +227,50 @@ def _reduced(image: U8, back: F64, size: int, factor: int) -> tuple[NDArray[np.g
     return blocks, out / factor
 
 
-@nb.njit(cache=True, nogil=True)
-def _sample(image: NDArray[np.generic], back: F64, n: int, out: F32) -> None:
-    """Fill `out` `(3, S, S)` with bilinear samples of the picture / 255; beyond it the border repeats.
-
-    Each pixel of `out` is the mean of `n` x `n` samples; `back` leads from the crop to the picture.
-    """
+def _planes(image: NDArray[np.generic]) -> F32:
+    """`(3, h, w)` of a picture `(h, w, 3)`, below it its last row again: samples on the border look there."""
     height, width = image.shape[:2]
-    right, bottom = np.float32(width - 1), np.float32(height - 1)
-    zero, one = np.float32(0), np.float32(1)
-    factor = np.float32(1 / (255 * n * n))
+    out = np.empty((3, height + 2, width), np.float32)
+    out[:, :height] = image.transpose(2, 0, 1)
+    out[:, height:] = out[:, height - 1 : height]
+    return out
+
+
+@nb.njit(cache=True, nogil=True, fastmath=True)
+def _sample(planes: F32, height: int, back: F64, n: int, out: F32) -> None:
+    """Add to `out` `(3, S, S)` bilinear samples of `_planes` / 255; beyond the picture its border repeats.
+
+    Each pixel of `out` is the mean of `n` x `n` samples; `back` leads from the crop to the picture. The
+    innermost loop runs along a row on plain arrays and unsigned indices, so that it becomes vector code.
+    """
+    width = planes.shape[2]
+    right, bottom, zero = np.float32(width - 1), np.float32(height - 1), np.float32(0)
+    factor, row = np.float32(1 / (255 * n * n)), np.int32(width)
+    across, down = np.float32(back[0, 0]), np.float32(back[1, 0])
+    red, green, blue = planes[0].ravel(), planes[1].ravel(), planes[2].ravel()
     for i in range(out.shape[1]):
-        for j in range(out.shape[2]):
-            red = green = blue = zero
-            for k in range(n):
-                v = i + (k + 0.5) / n - 0.5
-                for m in range(n):
-                    u = j + (m + 0.5) / n - 0.5
-                    x = np.float32(back[0, 0] * u + back[0, 1] * v + back[0, 2])
-                    y = np.float32(back[1, 0] * u + back[1, 1] * v + back[1, 2])
-                    x, y = min(max(x, zero), right), min(max(y, zero), bottom)
-                    x0, y0 = int(x), int(y)
-                    x1, y1 = min(x0 + 1, width - 1), min(y0 + 1, height - 1)
-                    fx, fy = x - np.float32(x0), y - np.float32(y0)
-                    a, b, c, d = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
-                    red += (
-                        a * image[y0, x0, 0]
-                        + b * image[y0, x1, 0]
-                        + c * image[y1, x0, 0]
-                        + d * image[y1, x1, 0]
-                    )
-                    green += (
-                        a * image[y0, x0, 1]
-                        + b * image[y0, x1, 1]
-                        + c * image[y1, x0, 1]
-                        + d * image[y1, x1, 1]
-                    )
-                    blue += (
-                        a * image[y0, x0, 2]
-                        + b * image[y0, x1, 2]
-                        + c * image[y1, x0, 2]
-                        + d * image[y1, x1, 2]
-                    )
-            out[0, i, j], out[1, i, j], out[2, i, j] = red * factor, green * factor, blue * factor
+        r, g, b = out[0, i], out[1, i], out[2, i]
+        for k in range(n * n):
+            v, u = i + (k // n + 0.5) / n - 0.5, (k % n + 0.5) / n - 0.5
+            left = np.float32(back[0, 0] * u + back[0, 1] * v + back[0, 2])
+            top = np.float32(back[1, 0] * u + back[1, 1] * v + back[1, 2])
+            for j in range(out.shape[2]):
+                x = min(max(left + across * np.float32(j), zero), right)
+                y = min(max(top + down * np.float32(j), zero), bottom)
+                x0, y0 = np.int32(x), np.int32(y)
+                fx, fy = x - np.float32(x0), y - np.float32(y0)
+                at = np.uint32(y0 * row + x0)
+                beside, below = at + np.uint32(1), at + np.uint32(row)
+                across_below = below + np.uint32(1)
+                high = red[at] + (red[beside] - red[at]) * fx
+                low = red[below] + (red[across_below] - red[below]) * fx
+                r[j] += (high + (low - high) * fy) * factor
+                high = green[at] + (green[beside] - green[at]) * fx
+                low = green[below] + (green[across_below] - green[below]) * fx
+                g[j] += (high + (low - high) * fy) * factor
+                high = blue[at] + (blue[beside] - blue[at]) * fx
+                low = blue[below] + (blue[across_below] - blue[below]) * fx
+                b[j] += (high + (low - high) * fy) * factor
 
 
 def face_size(points: NDArray[np.floating]) -> F32:
