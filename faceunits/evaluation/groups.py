@@ -128,7 +128,13 @@ def _share(values: F64) -> float:
 
 
 def compare(
-    groups: Sequence[str | None], measures: Sequence[Measure], *, step: str, rounds: int = 1000, seed: int = 0
+    groups: Sequence[str | None],
+    measures: Sequence[Measure],
+    *,
+    step: str,
+    rounds: int = 1000,
+    seed: int = 0,
+    order: Sequence[str] | None = None,
 ) -> tuple[list[Figure], pd.DataFrame]:
     """Every measure in every group.
 
@@ -138,6 +144,7 @@ def compare(
         step: name of the attribute.
         rounds: of the bootstrap over people and of the random groupings.
         seed: of both.
+        order: of the groups on the page; numbers first, then the alphabet, when None.
 
     Returns:
         Figures with intervals; and per measure the values of the `worst` and the `best` group, the `gap`, its
@@ -145,14 +152,15 @@ def compare(
         of fewer than `LEAST` people have no part in these.
     """
     names = np.array([g if g is not None else "" for g in groups], object)
-    order = sorted({str(n) for n in names} - {""}, key=_order)
-    members = {g: np.flatnonzero(names == g) for g in order}
+    present = {str(n) for n in names} - {""}
+    shown = sorted(present, key=_order) if order is None else [g for g in order if g in present]
+    members = {g: np.flatnonzero(names == g) for g in shown}
     # the gap of a group of two would be their own
-    large = [g for g in order if len(members[g]) >= LEAST]
+    large = [g for g in shown if len(members[g]) >= LEAST]
     figures, rows = [], {}
     for measure in measures:
-        values = {g: measure.of(members[g]) for g in order}
-        for g in order:
+        values = {g: measure.of(members[g]) for g in shown}
+        for g in shown:
             low, high = _interval(measure, members[g], rounds, seed)
             n = len(members[g])
             figures.append(Figure(f"{step}: {measure.name}", g, values[g], n, low=low, high=high))

@@ -46,14 +46,13 @@ def renders(
     Raises:
         InputError: a file that is no shard, or one of another size or profile than the networks'.
     """
-    truth, measured, gaps, tones = [], [], [], []
+    truth, measured, gaps = [], [], []
     for i, path in enumerate(shards):
         shard = checked(fits.read_shard(path, count), path, on.models)
         reading = crops.read(list(fits.crops_of(shard["image"])), on)
         truth.append(shard["au"])
         measured.append(reading.au)
         gaps.append(np.stack([shard.get("lip_gap", np.full(len(reading.au), np.nan)), reading.lip_gap], 1))
-        tones.append(_tone(shard))
         if progress:
             progress(i + 1, len(shards))
     t, p, gap = (np.concatenate(x).astype(np.float32) for x in (truth, measured, gaps))
@@ -63,13 +62,6 @@ def renders(
     page.tables["columns"] = column_table(names, t, p, gap)
     page.tables["one-sided actions"] = sides(names, t, p)
     page.figures = [*_figures(t, p, rounds), *side_figures(names, t, p)]
-    known = all(tone is not None for tone in tones)
-    page.about["skin tone"] = (
-        "by thirds of the shards' skin_tone" if known
-        else "unknown: the shards hold no skin_tone, so no table by skin tone"
-    )  # fmt: skip
-    if known:
-        page.tables["skin tone"] = by_tone(np.concatenate([x for x in tones if x is not None]), t, p)
     return page
 
 
@@ -170,33 +162,3 @@ def side_figures(names: tuple[str, ...], truth: F32, predicted: F32) -> list[Fig
             ("weaker side above its truth, 0-5", "leak_0_5"),
         )
     ]
-
-
-def _tone(shard: dict[str, NDArray[Any]]) -> NDArray[np.float64] | None:
-    """`(n,)` lightness in [0, 1] of the skin a face was drawn with, where the shard holds it."""
-    if "skin_tone" not in shard:
-        return None
-    tone = np.asarray(shard["skin_tone"], np.float64)
-    return tone if tone.ndim == 1 else tone @ np.array([0.2126, 0.7152, 0.0722])
-
-
-def by_tone(tone: NDArray[np.float64], truth: F32, predicted: F32) -> pd.DataFrame:
-    """Thirds of the faces from dark to light skin: ICC, error, and false alarms of resting units."""
-    third = np.digitize(tone, np.quantile(tone, [1 / 3, 2 / 3]))
-    rows = {}
-    for i, name in enumerate(("dark", "middle", "light")):
-        t, p = truth[third == i], predicted[third == i]
-        if not len(t):  # equal tones leave a third empty
-            continue
-        icc = metrics.icc_columns(t, p)
-        rows[name] = {
-            "n": len(t),
-            "icc": float(np.nanmean(icc)) if np.isfinite(icc).any() else float("nan"),
-            "mae_0_5": aus.MAX_INTENSITY * float(np.abs(t - p).mean()),
-            "at rest above 1": _share(p[t == 0] > 1 / aus.MAX_INTENSITY),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _share(values: NDArray[np.bool_]) -> float:
-    return float(values.mean()) if values.size else float("nan")

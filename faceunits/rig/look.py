@@ -98,6 +98,23 @@ def varied(rng: np.random.Generator, skins: list[Skin] | None = None) -> Look:
     return look
 
 
+def ita_deg(skin: NDArray[np.floating]) -> float:
+    """Individual typology angle of a skin's colour `(3,)`, sRGB values in [0, 1]: degrees, + light.
+
+    atan2(L* - 50, b*) in CIELAB under D65: above 55 very light, below -30 dark. Of a real person's skin the
+    colour is the median of a portrait's, in that portrait's light, so that it orders people of one set
+    rather than measures their skin.
+
+    Source: Chardon, Cretois, Hourseau 1991, "Skin colour typology and suntanning pathways".
+    """
+    x = np.asarray(skin, np.float64)
+    light = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ light
+    share = xyz / (0.9505, 1.0, 1.089)
+    _, y, z = np.where(share > 0.008856, np.cbrt(share), 7.787 * share + 16 / 116)
+    return float(np.degrees(np.arctan2(116 * y - 66, 200 * (y - z))))
+
+
 def _skin_tone(rng: np.random.Generator) -> F32:
     """Along measured skin reflectances, from very fair to very dark (sRGB-like values)."""
     stops = np.array([[0.93, 0.78, 0.70], [0.87, 0.68, 0.56], [0.76, 0.56, 0.42],

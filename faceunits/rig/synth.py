@@ -122,7 +122,8 @@ def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple
 
 def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
     """Shard `index`: `image` uint8 `(n, S, S, 3)`, `label` uint8 Helen classes, `landmarks`
-    `(n, 68, 2)`, `au` `(n, A)`, `identity` `(n, D)`, `pose_deg` `(n, 2)`, `lip_gap` `(n,)`."""
+    `(n, 68, 2)`, `au` `(n, A)`, `identity` `(n, D)`, `pose_deg` `(n, 2)`, `lip_gap` `(n,)`,
+    `skin_tone` `(n,)` degrees, see `look.ita_deg`."""
     on = stage(config)
     rng = np.random.default_rng([config.seed, index])
     rows: list[dict[str, object]] = []
@@ -144,6 +145,7 @@ def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
             "image": image, "label": HELEN[label], "landmarks": drawn.landmarks, "au": face.au,
             "identity": face.identity, "pose_deg": np.array([face.pitch_deg, face.yaw_deg], np.float32),
             "lip_gap": np.float32(np.clip(opened / (on.gap[1] - on.gap[0]), 0, 2)),
+            "skin_tone": np.float32(look.ita_deg(seen.look.skin)),
         })  # fmt: skip
     return {k: np.stack([np.asarray(r[k]) for r in rows]) for k in rows[0]}
 
