@@ -287,3 +287,73 @@ def test_facewarehouse_has_poses_and_no_labels(tmp_path):
         datasets.read("facewarehouse", tmp_path)
     with pytest.raises(InputError, match="Tester_1"):
         datasets.read("facewarehouse", tmp_path / "Tester_1")
+
+
+def test_nothing_is_left_out_in_silence(tmp_path):
+    """Two of a kind, odd names, gaps: an error, or a note where the data set allows it."""
+    root = layouts.disfa(tmp_path / "disfa")
+    videos = root / "Videos_LeftCamera"
+    (root / "ActionUnit_Labels" / "SN002").rename(root / "ActionUnit_Labels" / "Subject2")
+    (videos / "LeftVideoSN002_comp.avi").rename(videos / "Two.avi")
+    note = next(n for n in datasets.read("disfa", root).notes if "no such name" in n)
+    assert "Subject2" in note
+    assert "Two.avi" in note
+    (videos / "LeftVideoSN001.mp4").write_bytes(b"again")
+    with pytest.raises(InputError, match=r"LeftVideoSN001\.mp4 and .*LeftVideoSN001_comp\.avi|found both"):
+        datasets.read("disfa", root)
+
+    root = layouts.fera(tmp_path / "fera")
+    codes = root / "AU Intensity Codes3.0"
+    for f in range(300, 303):
+        layouts.photo(root / "F100" / "T1" / f"{f}.jpg")  # of the challenge's test, without labels
+    assert any("F100 T1" in n for n in datasets.read("fera2015", root).notes)
+    for au in layouts.FERA_AUS:
+        (codes / f"AU{au:02d}" / f"F002_T1_AU{au:02d}.csv").unlink()
+    with pytest.raises(InputError, match=r"F002_T1_AU06\.csv of the photos in .*F002.T1; there are none"):
+        datasets.read("fera2015", root)
+    (codes / "AU06" / "F002-T1.csv").write_text("300,0\n")
+    with pytest.raises(InputError, match=r"AU06; got F002-T1\.csv"):
+        datasets.read("fera2015", root)
+
+
+def test_odd_labels_and_photos_of_ckplus_are_told(tmp_path):
+    root = layouts.ckplus(tmp_path)
+    labels = root / "FACS" / "S010" / "001" / "S010_001_00000014_facs.txt"
+    text = labels.read_text().rstrip("\n") + "\n"
+    labels.write_text(text + "1 5\n")
+    with pytest.raises(InputError, match=r"facs\.txt, line 3; AU1 stands in line 1 already"):
+        datasets.read("ckplus", root)
+    labels.write_text("")
+    photos = root / "cohn-kanade-images" / "S010" / "001"
+    (photos / "S010_001_00000001.png").unlink()
+    notes = datasets.read("ckplus", root).notes
+    assert any("no unit is listed" in n and labels.name in n for n in notes)
+    assert any("begins with frame 2" in n for n in notes)
+    assert not any("begins with" in n for n in datasets.read("ckplus", root, peaks_only=True).notes)
+    for path in photos.iterdir():
+        path.rename(path.with_name("x" + path.name))
+    labels.unlink()
+    labels.parent.rmdir()
+    with pytest.raises(InputError, match=r"_facs\.txt of the photos"):
+        datasets.read("ckplus", root)
+
+
+def test_gaps_in_mmi_and_facewarehouse_are_told(tmp_path):
+    root = layouts.mmi(tmp_path / "mmi")
+    coding = root / "Sessions" / "1" / "S001-001-oao_aucs.xml"
+    whole = coding.read_text()
+    assert any("are left out: 4" in n for n in datasets.read("mmi", root).notes)
+    coding.write_text(whole.replace('Frame="3" ', "", 1))
+    with pytest.raises(InputError, match=r"oao_aucs\.xml, line 5; got 'none' and '1'"):
+        datasets.read("mmi", root)
+    coding.write_text(whole.replace('Number="4"', 'Number="four"'))
+    with pytest.raises(InputError, match=r"oao_aucs\.xml, line \d+; got 'four'"):
+        datasets.read("mmi", root)
+    coding.write_text("<AUCoding/>")
+    assert any("no marker" in n and coding.name in n for n in datasets.read("mmi", root).notes)
+    (root / "Sessions" / "2" / "S002-010_003.jpg").unlink()
+    with pytest.raises(InputError, match=r"after S002-010_002\.jpg comes S002-010_004\.jpg"):
+        datasets.read("mmi", root)
+    root = layouts.facewarehouse(tmp_path / "fw")
+    (root / "Tester_2" / "TrainingPose" / "pose_2.png").unlink()
+    assert any("Tester_2 lacks pose 2" in n for n in datasets.read("facewarehouse", root).notes)

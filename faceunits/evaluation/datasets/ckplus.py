@@ -18,6 +18,7 @@ from faceunits.errors import InputError
 from faceunits.evaluation.datasets import records
 from faceunits.evaluation.datasets.records import F64, DataSet, Recording, Spec
 from faceunits.io.files import printable
+from faceunits.io.image import SUFFIXES
 
 MAX_INTENSITY = 5.0
 
@@ -35,7 +36,8 @@ def read(spec: Spec, root: Path, *, peaks_only: bool = False) -> DataSet:
     data = DataSet(spec, root, about={"frames": frames})
     coded = _sequences(facs)
     for (subject, sequence), folder in _sequences(pictures).items():
-        if records.numbered(folder, _pattern(subject, sequence)) and (subject, sequence) not in coded:
+        pictures_ = [p for p in records.entries(folder) if p.suffix.lower() in SUFFIXES]
+        if pictures_ and (subject, sequence) not in coded:
             raise InputError(
                 f"expected labels {printable(facs / subject / sequence / '*_facs.txt')} of the photos in "
                 f"{printable(folder)}; there are none; copy them, or move the photos elsewhere"
@@ -89,6 +91,8 @@ def _recording(
         )
     frames, labels = [peak], [_labels(spec, data, files[0])]
     first = min(photos)
+    if first != 1 and not peaks_only:
+        data.notes.append(f"begins with frame {first}, taken as neutral: {printable(photos[first])}")
     if not peaks_only and first != peak:
         frames.insert(0, first)
         labels.insert(0, np.zeros(len(spec.aus)))
@@ -101,6 +105,7 @@ def _recording(
 def _labels(spec: Spec, data: DataSet, path: Path) -> F64:
     """Intensities of the peak: a unit that is not listed is 0, one without a strength is unknown."""
     out = np.zeros(len(spec.aus))
+    seen: dict[int, int] = {}
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
@@ -119,8 +124,16 @@ def _labels(spec: Spec, data: DataSet, path: Path) -> F64:
                 f"expected a unit and an intensity of 0 to 5 in {printable(path)}, line {number}; got "
                 f"{line.strip()[:40]!r}; correct the file"
             )
+        if int(unit) in seen:
+            raise InputError(
+                f"expected each unit once in {printable(path)}, line {number}; AU{int(unit)} stands in line "
+                f"{seen[int(unit)]} already; correct the file"
+            )
+        seen[int(unit)] = number
         if value > MAX_INTENSITY:
             data.notes.append(f"intensity {value:g} taken as 5: {printable(path)}, line {number}")
         if int(unit) in spec.aus:
             out[spec.aus.index(int(unit))] = min(value, MAX_INTENSITY) if value else np.nan
+    if not seen:
+        data.notes.append(f"no unit is listed, all are taken as 0: {printable(path)}")
     return out

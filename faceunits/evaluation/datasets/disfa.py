@@ -33,23 +33,26 @@ def read(spec: Spec, root: Path, *, camera: str = "left") -> DataSet:
     side = camera.capitalize()
     videos = records.needed(root, f"Videos_{side}Camera", f"Video_{side}Camera")
     found: dict[str, Path] = {}
+    strangers = []
     for path in records.entries(labels):
         match = re.fullmatch(r"SN0*(\d+)", path.name, re.IGNORECASE)
         if match and path.is_dir():
-            found[f"SN{int(match[1]):03d}"] = path
+            records.once(found, f"SN{int(match[1]):03d}", path)
+        elif path.is_dir():
+            strangers.append(path)
     if not found:
         raise InputError(
             f"expected folders such as SN001 in {printable(labels)}; there are none; check --root and the "
             "data set's layout"
         )
-    films = _films(videos, camera)
+    films = _films(videos, camera, strangers)
     for subject, film in films.items():
         if subject not in found:
             raise InputError(
                 f"expected labels {printable(labels / subject / f'{subject}_au1.txt')} of {printable(film)}; "
                 "there are none; copy them, or move the video elsewhere"
             )
-    data = DataSet(spec, root, about={"camera": camera})
+    data = DataSet(spec, root, about={"camera": camera}, notes=records.strangers(strangers))
     for subject, folder in sorted(found.items()):
         if subject not in films:
             raise InputError(
@@ -60,12 +63,17 @@ def read(spec: Spec, root: Path, *, camera: str = "left") -> DataSet:
     return data
 
 
-def _films(folder: Path, camera: str) -> dict[str, Path]:
-    out = {}
+def _films(folder: Path, camera: str, strangers: list[Path]) -> dict[str, Path]:
+    """Videos by subject; those of another name go to `strangers`."""
+    out: dict[str, Path] = {}
     for path in records.entries(folder):
+        if path.suffix.lower() not in records.VIDEO_SUFFIXES:
+            continue
         match = re.fullmatch(rf"{camera}video_?SN0*(\d+)(_?comp)?", path.stem, re.IGNORECASE)
-        if match and path.suffix.lower() in records.VIDEO_SUFFIXES:
-            out[f"SN{int(match[1]):03d}"] = path
+        if match:
+            records.once(out, f"SN{int(match[1]):03d}", path)
+        else:
+            strangers.append(path)
     return out
 
 

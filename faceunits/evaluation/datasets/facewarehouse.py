@@ -44,6 +44,11 @@ def read(spec: Spec, root: Path) -> DataSet:
                 person, images=tuple(poses[n] for n in numbers), first=0,
             )
         )  # fmt: skip
+    everything = set().union(*(r.frames.tolist() for r in data.recordings))
+    for r in data.recordings:
+        lacking = sorted(everything - set(r.frames.tolist()))
+        if lacking:
+            data.notes.append(f"{r.subject} lacks pose {', '.join(map(str, lacking))}, which others have")
     if not data.recordings:
         raise InputError(
             f"expected folders such as {printable(root / 'Tester_1' / 'TrainingPose')}; there are none; "

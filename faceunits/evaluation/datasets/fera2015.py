@@ -26,7 +26,8 @@ def read(spec: Spec, root: Path) -> DataSet:
     """The tasks that have labels, paired with their photos by frame number.
 
     Raises:
-        InputError: a missing folder or label file, a task without photos, or labels that cannot be.
+        InputError: a missing folder or label file, a task without photos, photos of a labelled subject
+            without labels, a label file of another name, or labels that cannot be.
     """
     records.check_root(root)
     codes = records.needed(root, CODES)
@@ -39,6 +40,7 @@ def read(spec: Spec, root: Path) -> DataSet:
         )
     data = DataSet(spec, root)
     homes = _homes(root, codes)
+    data.notes += _unlabelled(spec, homes, codes, set(tasks))
     for subject, task in tasks:
         for au in spec.aus:
             if (subject, task) not in files[au]:
@@ -75,12 +77,41 @@ def read(spec: Spec, root: Path) -> DataSet:
     return data
 
 
+def _unlabelled(spec: Spec, homes: dict[str, Path], codes: Path, tasks: set[tuple[str, str]]) -> list[str]:
+    """A note of photos without labels: those of the challenge's test subjects were never given out.
+
+    Raises:
+        InputError: photos of a subject whose labels were given out.
+    """
+    without = []
+    for subject, home in sorted(homes.items()):
+        for folder in records.entries(home):
+            task = folder.name.upper()
+            if not re.fullmatch(r"T\d+", task) or (subject, task) in tasks:
+                continue
+            if not records.numbered(folder, r"0*(\d+)"):
+                continue
+            if subject in spec.subjects:
+                path = codes / "AU06" / f"{subject}_{task}_AU06.csv"
+                raise InputError(
+                    f"expected labels such as {printable(path)} of the photos in {printable(folder)}; there "
+                    "are none; copy them, or move the photos elsewhere"
+                )
+            without.append(f"{subject} {task}")
+    return [f"photos without labels are left out: {', '.join(without)}"] if without else []
+
+
 def _files(folder: Path, au: int) -> dict[tuple[str, str], Path]:
-    out = {}
+    out: dict[tuple[str, str], Path] = {}
     for path in records.entries(folder):
         match = re.fullmatch(rf"([FM]\d+)_(T\d+)_AU0*{au}\.csv", path.name, re.IGNORECASE)
         if match:
-            out[match[1].upper(), match[2].upper()] = path
+            records.once(out, (match[1].upper(), match[2].upper()), path)
+        elif path.suffix.lower() == ".csv":
+            raise InputError(
+                f"expected names such as F001_T1_AU{au:02d}.csv in {printable(folder)}; got "
+                f"{printable(path.name)}; rename it, or move it elsewhere"
+            )
     return out
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from xml.parsers import expat
 
@@ -28,9 +29,11 @@ CODING = "-oao_aucs.xml"
 
 @dataclass
 class _Sheet:
-    """Markers `(frame, phase, line)` by unit and side, and names with values, of XML files."""
+    """Markers `(frame, phase, line)` by unit and side, the line where each unit begins, and names with
+    values, of XML files."""
 
     markers: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
 
 
@@ -43,10 +46,11 @@ def read(spec: Spec, root: Path, *, profiles: bool = False) -> DataSet:
     records.check_root(root)
     sessions = records.needed(root, "Sessions")
     data = DataSet(spec, root, about={"labels": spec.mark})
-    uncoded = skipped = anonymous = 0
+    uncoded: list[str] = []
+    skipped = anonymous = 0
     for folder in (p for p in records.entries(sessions) if p.is_dir()):
         codings = [p for p in records.entries(folder) if p.name.lower().endswith(CODING)]
-        uncoded += not codings
+        uncoded += [folder.name] * (not codings)
         for coding in codings:
             stem = coding.name[: -len(CODING)]
             about = _about(folder, stem)
@@ -56,14 +60,15 @@ def read(spec: Spec, root: Path, *, profiles: bool = False) -> DataSet:
                 continue
             subject, known = _subject(folder, stem, about)
             anonymous += not known
-            data.recordings.append(_recording(spec, subject, stem, folder, coding))
+            data.recordings.append(_recording(spec, data, subject, stem, folder, coding))
     if not data.recordings:
         raise InputError(
             f"expected codings such as {printable(sessions / '1' / ('S001-001' + CODING))}; found none"
             f"{f' but {skipped} of profile views (--profiles)' if skipped else ''}; check --root"
         )
     if uncoded:
-        data.notes.append(f"{uncoded} sessions have no coding of phases and are left out")
+        names = ", ".join(uncoded[: records.SHOWN]) + ", ..." * (len(uncoded) > records.SHOWN)
+        data.notes.append(f"{len(uncoded)} sessions have no coding of phases and are left out: {names}")
     if skipped:
         data.notes.append(f"{skipped} clips in profile view are left out (--profiles takes them in)")
     if anonymous:
@@ -102,7 +107,9 @@ def parse(path: Path) -> _Sheet:
         if tag.lower() == "actionunit":
             units.append(given.get("number", ""))
             sheet.markers.setdefault(units[-1], [])
-        elif "frame" in given and "type" in given and units:
+            sheet.lines.setdefault(units[-1], parser.CurrentLineNumber)
+        elif units and (tag.lower() == "marker" or {"frame", "type"} & set(given)):
+            given = {"frame": "none", "type": "none"} | given
             try:
                 frame, phase = int(given["frame"]), int(given["type"])
             except ValueError:
@@ -133,15 +140,20 @@ def parse(path: Path) -> _Sheet:
     return sheet
 
 
-def _recording(spec: Spec, subject: str, stem: str, folder: Path, coding: Path) -> Recording:
+def _recording(
+    spec: Spec, data: DataSet, subject: str, stem: str, folder: Path, coding: Path
+) -> Recording:  # fmt: skip
     sheet = parse(coding)
+    if not any(sheet.markers.values()):
+        data.notes.append(f"no marker, all units are taken as neutral: {printable(coding)}")
     last = max((m[0] for unit in sheet.markers.values() for m in unit), default=1)
     labels, tail = np.zeros((last, len(spec.aus))), np.zeros(len(spec.aus))
     for name, markers in sheet.markers.items():
         match = re.fullmatch(r"[A-Z]*0*(\d+)[A-Z]*", name, re.IGNORECASE)
         if not match:
             raise InputError(
-                f"expected the number of a unit in {printable(coding)}; got {name!r}; correct the file"
+                f"expected the number of a unit in {printable(coding)}, line {sheet.lines[name]}; got "
+                f"{name!r}; correct the file"
             )
         if int(match[1]) not in spec.aus or not markers:
             continue
@@ -198,12 +210,20 @@ def ramps(markers: list[tuple[int, int, int]], last: int) -> tuple[F64, float]:
 
 
 def _media(folder: Path, stem: str) -> tuple[Path | None, tuple[Path, ...]]:
-    """The video of a clip, else the photos that bear its name, else all photos of the session."""
+    """The video of a clip, else the photos that bear its name, else all photos of the session.
+
+    Raises:
+        InputError: a gap in the photos' numbers, after which every label would be of another frame.
+    """
     for path in records.entries(folder):
         if path.suffix.lower() in records.VIDEO_SUFFIXES and path.stem.lower() == stem.lower():
             return path, ()
     own = records.numbered(folder, re.escape(stem) + r"\D*?0*(\d+)")
-    if own:
-        return None, tuple(own[n] for n in sorted(own))
-    own = records.numbered(folder, r".*?(\d+)\D*")
+    own = own or records.numbered(folder, r".*?(\d+)\D*")
+    for a, b in pairwise(sorted(own)):
+        if b != a + 1:
+            raise InputError(
+                f"expected photos without a gap in {printable(folder)}; after {printable(own[a].name)} comes "
+                f"{printable(own[b].name)}; copy them again"
+            )
     return None, tuple(own[n] for n in sorted(own))

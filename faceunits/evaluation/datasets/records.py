@@ -27,6 +27,9 @@ I64 = NDArray[np.int64]
 NAMES = ("disfa", "fera2015", "ckplus", "mmi", "facewarehouse")
 """Data sets by the name of their command."""
 
+SHOWN = 5
+"""Names in a note."""
+
 VIDEO_SUFFIXES = frozenset(".avi .mp4 .mov .mkv .mpg .mpeg .wmv .webm .m4v".split())
 
 
@@ -194,6 +197,29 @@ def check_root(root: Path) -> None:
     """Raise InputError unless the root is a folder."""
     if not root.is_dir():
         raise InputError(f"expected a folder; {printable(root)} is none; name the data set with --root")
+
+
+def once(found: dict[Any, Path], key: Any, path: Path) -> None:
+    """Keep `path` under `key`.
+
+    Raises:
+        InputError: there is another one already.
+    """
+    if key in found:
+        raise InputError(
+            f"expected one of {printable(found[key])} and {printable(path)}, which bear the same name; found "
+            "both; move one elsewhere"
+        )
+    found[key] = path
+
+
+def strangers(paths: list[Path]) -> list[str]:
+    """A note of what is left out because its name is not understood, or none."""
+    if not paths:
+        return []
+    shown = ", ".join(printable(p) for p in paths[:SHOWN])
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return [f"left out, since the layout has no such name: {shown}{more}"]
 
 
 def numbered(folder: Path, pattern: str) -> dict[int, Path]:
