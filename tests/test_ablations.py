@@ -26,10 +26,11 @@ def all_spaces():
 
 def test_spaces_and_their_names(all_spaces):
     names = [s.name for s in all_spaces]
-    assert names == [
-        "raw pixels", "VGG-16, untrained", "ResNet-50, untrained", "E without attention", "E with attention",
-    ]  # fmt: skip
-    assert [s.attention for s in all_spaces] == [False] * 4 + [True]
+    assert names == ["raw pixels", spaces.UNTRAINED, "E without attention", "E with attention"]
+    assert [s.attention for s in all_spaces] == [False] * 3 + [True]
+    assert spaces.left_out(all_spaces) == "VGG-16, ResNet-50"
+    named = [replace(all_spaces[0], name="VGG-16"), replace(all_spaces[0], name="imagenet")]
+    assert spaces.left_out([*all_spaces, *named]) == ""
 
 
 def test_random_weights_repeat_and_leave_the_callers_chance_alone(all_spaces):
@@ -38,8 +39,10 @@ def test_random_weights_repeat_and_leave_the_callers_chance_alone(all_spaces):
     torch.manual_seed(5)
     again = spaces.spaces(models())
     assert torch.rand(1) == before
-    a, b = (s[1].networks.parser.inner.features["0"].weight for s in (all_spaces, again))
+    a, b = (s[1].networks.parser.inner.conv1.weight for s in (all_spaces, again))
     assert torch.equal(a, b)
+    other = spaces.spaces(models(), seed=1)[1].networks.parser.inner.conv1.weight
+    assert not torch.equal(a, other)
 
 
 def test_distance_of_pixels_is_that_of_pixels(all_spaces):
@@ -147,16 +150,22 @@ def test_faces_of_a_shard_wear_each_others_expressions(tmp_path):
 
 
 def test_scores():
+    def of(statistics, rows):
+        return {name: statistic(np.array(rows)) for name, statistic in statistics.items()}
+
     truth = np.array([[0.0, 1.0], [0.5, 0.0]], np.float32)
-    assert ablations.of_rendered(truth, truth) == {"error": 0, "ICC": pytest.approx(1)}
-    assert ablations.of_rendered(truth, truth + 0.1)["error"] == pytest.approx(0.5)
+    assert of(ablations.of_rendered(truth, truth), [0, 1]) == {"error": 0, "ICC": pytest.approx(1)}
+    assert of(ablations.of_rendered(truth, truth + 0.1), [1, 1])["error"] == pytest.approx(0.5)
     names = ("AU12_L", "AU12_R", "AU04_L")
     seen = np.array([[0.2, 0, 0], [0.1, 0, 0.3], [0, 0.8, 0], [0.15, 0, 0]], np.float32)
-    got = ablations.of_pairs(names, seen)
+    got = of(ablations.of_pairs(names, seen), [0, 1])
     assert got["AUC AU12"] == 0.75
     assert got["AU12 neutral"] == pytest.approx(0.75)
     assert got["AU12 smiling"] == pytest.approx(5 * (0.8 + 0.15) / 2)
     assert got["neutral mean"] == pytest.approx(5 * 0.6 / 6)
+    second = of(ablations.of_pairs(names, seen), [1])  # one person: both of their photos
+    assert second["AU12 neutral"] == pytest.approx(0.5)
+    assert second["AU12 smiling"] == pytest.approx(0.75)
     assert ablations.of_pairs(names, seen[:0]) == {}
 
 
@@ -179,8 +188,8 @@ def test_the_whole_page(tmp_path, monkeypatch, all_spaces):
     assert len(faces.neutral) == 1  # the first of the three
     neutral, _ = ablations.read_pairs(place, SIZE, finder, 3)
     assert len(neutral) == 2  # one smile shows no face
-    plan = ablations.Plan(iterations=(0, 2), space_iterations=2, recipes=("fast", "refine"), untrained=False)
-    few = [all_spaces[0], all_spaces[1], all_spaces[-1]]
+    plan = ablations.Plan(iterations=(0, 2), space_iterations=2, recipes=("fast", "refine"), rounds=20)
+    few = [all_spaces[0], all_spaces[-1]]
     told: list[str] = []
     page = ablations.run(models(), few, faces, people, plan, tell=told.append)
     tables = page.report.tables
@@ -189,15 +198,50 @@ def test_the_whole_page(tmp_path, monkeypatch, all_spaces):
     assert list(tables["iterations"].index) == ["0", "2"]
     assert list(tables["recipes"].index) == ["fast", "refine"]
     assert len(tables["identity subspace"]) == 4
+    assert page.report.about["feature spaces left out"] == "VGG-16, ResNet-50: no weights were named"
+    _check_intervals(page.report)
     assert list(tables["similarity of expressions, real pairs"].index) == [s.name for s in few]
-    # without steps the default recipe is the fast one
-    assert tables["iterations"].loc["0", "error"] == pytest.approx(tables["recipes"].loc["fast", "error"])
+    # without steps the default recipe is the fast one, here of the photo alone
+    fast = fitting.fit(faces.crops, models(), replace(optimise.FAST, mirror=False))
+    want = 5 * np.abs(fast.au - faces.au).mean()
+    assert tables["iterations"].loc["0", "error"] == pytest.approx(want, abs=1e-6)
     paths = pages.write(page.report, tmp_path / "out", "ablations", pictures=page.pictures)
     text = paths[0].read_text()
     for path in paths[2:]:
         assert f"({path.name})" in text
         assert np.asarray(Image.open(path)).std() > 0
     assert {"ablations_similarity_faces_of_m_jet.png", "ablations_iterations.png"} <= {p.name for p in paths}
+
+
+def _check_intervals(page):
+    """Every error of a table stands among the figures with an interval, and differences are those of rows."""
+    by = {(f.step, f.name): f for f in page.figures}
+    for title in ("feature spaces", "iterations", "recipes", "identity subspace"):
+        for name, row in page.tables[title].iterrows():
+            figure = by[(title, f"{name}: error")]
+            assert figure.value == pytest.approx(row["error"])
+            assert figure.low <= figure.value <= figure.high
+    rise = by[("identity subspace", "paper, without: error above that of paper, with")]
+    rows = page.tables["identity subspace"]["error"]
+    assert rise.value == pytest.approx(rows["paper, without"] - rows["paper, with"], abs=1e-6)
+    rise = by[("iterations", "2: error above that of 0")]
+    rows = page.tables["iterations"]["error"]
+    assert rise.value == pytest.approx(rows["2"] - rows["0"], abs=1e-6)
+
+
+def test_pictures_show_rendered_faces_only(all_spaces, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        ablations, "_picture", lambda crop: shown.append(crop) or np.zeros((8, 8, 3), np.uint8)
+    )
+    crop, au = ablations.closed_loop_faces(models(), 2)
+    real = crops(1, seed=7)
+    faces = ablations.Faces(crop, au, real, real)
+    plan = ablations.Plan(iterations=(0,), space_iterations=1, recipes=("fast",), rounds=2)
+    ablations.run(models(), all_spaces[:1], faces, {}, plan)
+    assert {0, 1} == {i for i in range(2) if any(np.array_equal(crop[i], x) for x in shown)}
+    assert not any(np.array_equal(real[0], x) for x in shown)
+    assert len(shown) == 4  # two renders, and what was fitted to each
 
 
 def test_a_shard_gives_the_faces(tmp_path):

@@ -115,6 +115,12 @@ def test_photos_end_in_a_page_with_curves(tmp_path):
     assert page.about["units"] == "AU12"  # what both have
     assert drift["theirs"]["AU12_r"].max() == 0
     assert drift["faceunits"]["AU12_r"].max() > 0
+    ours = drift["faceunits"]
+    worst = ours[(ours["kind"] == "blur") & (ours["strength"] == 5)]
+    figure = next(f for f in page.figures if (f.step, f.name) == ("blur, faceunits", "drift at 5"))
+    assert figure.value == pytest.approx(worst["AU12_r"].mean())
+    assert (figure.low, figure.high) == pytest.approx((worst["AU12_r"].min(), worst["AU12_r"].max()))
+    assert figure.n == 2
     paths = pages.write(page, tmp_path / "page", "robustness", pictures=charts, tables=drift)
     assert {p.name for p in paths} == {
         "robustness.md", "robustness.json", "robustness_curves.png", "robustness_faceunits.csv",

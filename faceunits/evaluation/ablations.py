@@ -2,12 +2,13 @@
 identity subspace (GE-Net, section 4.4); on rendered faces and on real neutral/smiling pairs.
 
 Rendered faces are those of a shard that trained nothing or, without one, faces that M draws itself. Those
-are a closed loop: there even raw pixels find the parameters, and only the real pairs tell.
+are a closed loop: there even raw pixels find the parameters, and only the real pairs tell. Pictures show
+rendered faces only: a page is easily passed on, and the people of the pairs were not asked for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from faceunits.evaluation import fits, metrics, renders, similarity
 from faceunits.evaluation.crops import crop_of, largest
 from faceunits.evaluation.report import Figure, Report
 from faceunits.evaluation.similarity import Person
-from faceunits.evaluation.spaces import Descent, Space, descend
+from faceunits.evaluation.spaces import Descent, Space, descend, left_out
 from faceunits.fitting.optimise import DEFAULT, PAPER, RECIPES, Recipe
 from faceunits.io import image as images
 from faceunits.io.files import printable
@@ -33,6 +34,7 @@ from faceunits.viz import curves
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 Tell = Callable[[str], None]
+Statistic = Callable[[NDArray[np.int64]], float]
 
 BY_FEATURES = Recipe(iterations=30, optimiser="adam", features=10.0)
 """A fit by the features of a space alone, from the base face. Adam, because the paper's step sizes suit the
@@ -54,17 +56,17 @@ class Faces:
 class Plan:
     """How much is done."""
 
-    iterations: tuple[int, ...] = (0, 1, 2, 5, 10, 15, 30, 60, 100)
-    """Steps of the default recipe."""
-    space_iterations: int = 30
+    iterations: tuple[int, ...] = (0, 2, 5, 15, 30, 100)
+    """Steps of the default recipe, of the photo alone: with its mirror image each would cost twice as much."""
+    space_iterations: int = 20
     """Steps of the fit in each space."""
     recipes: tuple[str, ...] = tuple(RECIPES)
     """By name."""
-    untrained: bool = True
-    """Also fit in networks with random weights; they are always in the similarity table."""
+    rounds: int = 1000
+    """Of the bootstrap over faces and people."""
 
 
-QUICK = Plan(iterations=(0, 5, 15), space_iterations=10, untrained=False)
+QUICK = Plan(iterations=(0, 5, 15), space_iterations=10)
 """For a first look, in under three minutes with the faces of `QUICK_FACES`."""
 
 QUICK_FACES = 3
@@ -142,26 +144,29 @@ def read_pairs(folder: Path, size: int, finder: FaceSource, most: int) -> tuple[
     return np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs])
 
 
-def of_rendered(truth: F32, predicted: F32) -> dict[str, float]:
-    """Error (0-5) and ICC(3,1) over all units and faces together: few faces are too few for one unit."""
-    pair = np.stack([truth.ravel(), predicted.ravel()], 1)
+def of_rendered(truth: F32, predicted: F32) -> dict[str, Statistic]:
+    """Error (0-5) and ICC(3,1) over all units and faces together, of some faces by their index: few faces
+    are too few for one unit."""
+    errors = aus.MAX_INTENSITY * np.abs(truth - predicted).mean(1)
     return {
-        "error": aus.MAX_INTENSITY * float(np.abs(truth - predicted).mean()),
-        "ICC": metrics.icc31(pair),
+        "error": lambda rows: float(errors[rows].mean()),
+        "ICC": lambda rows: metrics.icc31(np.stack([truth[rows].ravel(), predicted[rows].ravel()], 1)),
     }
 
 
-def of_pairs(names: tuple[str, ...], predicted: F32) -> dict[str, float]:
-    """AU12 of real pairs, the neutral photos first: AUC, means, and what is seen at rest (0-5)."""
+def of_pairs(names: tuple[str, ...], predicted: F32) -> dict[str, Statistic]:
+    """AU12 of real pairs, the neutral photos first: AUC, means, and what is seen at rest (0-5), of some
+    people by their index; none without pairs."""
     if not len(predicted):
         return {}
     n = len(predicted) // 2
     smile = aus.MAX_INTENSITY * _unit(names, predicted, "AU12").max(1)
+    rest = aus.MAX_INTENSITY * predicted[:n].mean(1)
     return {
-        "AUC AU12": metrics.auc(smile[n:], smile[:n]),
-        "AU12 neutral": float(smile[:n].mean()),
-        "AU12 smiling": float(smile[n:].mean()),
-        "neutral mean": aus.MAX_INTENSITY * float(predicted[:n].mean()),
+        "AUC AU12": lambda rows: metrics.auc(smile[n:][rows], smile[:n][rows]),
+        "AU12 neutral": lambda rows: float(smile[:n][rows].mean()),
+        "AU12 smiling": lambda rows: float(smile[n:][rows].mean()),
+        "neutral mean": lambda rows: float(rest[rows].mean()),
     }
 
 
@@ -187,16 +192,12 @@ def run(
     page.report.about |= {"rendered faces": len(faces.crops), "real pairs": len(faces.neutral)}
     for title, group in people.items():
         tell(f"similarity of expressions, {title}")
-        _similarity(page, title, group, all_spaces, models)
+        _similarity(page, title, group, all_spaces, models, plan.rounds)
     crops = np.concatenate([faces.crops, faces.neutral, faces.smiling])
-
-    def scores(au: F32) -> dict[str, float]:
-        n = len(faces.crops)
-        return of_rendered(faces.au, au[:n]) | of_pairs(models.names, au[n:])
-
-    _spaces(page, all_spaces, crops, models, plan, scores, tell)
+    score = _Scores(page.report, faces, models.names, plan.rounds)
+    _spaces(page, all_spaces, crops, models, plan, score, tell)
     tables = {
-        "iterations": {str(n): replace(DEFAULT, iterations=n) for n in plan.iterations},
+        "iterations": {str(n): replace(DEFAULT, iterations=n, mirror=False) for n in plan.iterations},
         "recipes": {name: RECIPES[name] for name in plan.recipes},
         "identity subspace": {
             f"{name}, {'with' if keep else 'without'}": replace(recipe, subspace=keep, mirror=False)
@@ -204,52 +205,95 @@ def run(
             for keep in (True, False)
         },
     }
-    done: dict[Recipe, dict[str, float]] = {}  # the tables share some of their recipes
+    done: dict[Recipe, F32] = {}  # the tables share some of their recipes
     for title, recipes in tables.items():
-        rows = {}
         for name, recipe in recipes.items():
             if recipe not in done:
                 tell(f"{title}: {name}")
-                done[recipe] = scores(fits.fit_all(crops, models, recipe).au)
-            rows[name] = done[recipe]
-        page.report.tables[title] = pd.DataFrame.from_dict(rows, orient="index")
+                done[recipe] = fits.fit_all(crops, models, recipe).au
+        pairs = {n: n.replace("without", "with") for n in recipes if n.endswith("without")}
+        score.table(title, {name: done[recipe] for name, recipe in recipes.items()}, against=pairs or None)
     table = page.report.tables["iterations"]
     shown = [c for c in ("error", "neutral mean") if c in table]
     lines = [curves.Line(c, list(table[c])) for c in shown]
     page.pictures["iterations"] = curves.panel(
-        lines, list(map(str, table.index)), title="default recipe, 0-5", across="iterations"
+        lines, list(map(str, table.index)), title="default recipe without mirror, 0-5", across="iterations"
     )
     return page
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """Rows of a report from fitted units, rendered faces first, then neutral and smiling photos."""
+
+    report: Report
+    faces: Faces
+    names: tuple[str, ...]
+    rounds: int
+
+    def table(
+        self, title: str, fitted: Mapping[str, F32], *, more: Mapping[str, float] | None = None,
+        against: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """A table with a row per fit `(B, A)`, and its errors with intervals among the figures.
+
+        Differences between two fits are of the same faces, which tells fits apart that their own intervals
+        do not. `more`: a further column by row; `against`: with which row a row is compared; all with the
+        first when None.
+        """
+        n, rows = len(self.faces.crops), {}
+        errors = {k: aus.MAX_INTENSITY * np.abs(self.faces.au - au[:n]).mean(1) for k, au in fitted.items()}
+        pairs = dict.fromkeys(list(fitted)[1:], next(iter(fitted))) if against is None else against
+        for name, au in fitted.items():
+            of = of_rendered(self.faces.au, au[:n]) | of_pairs(self.names, au[n:])
+            rows[name] = {key: f(np.arange(self._count(key))) for key, f in of.items()}
+            rows[name] |= {"loss left": more[name]} if more else {}
+            for key in ("error", "ICC", "AUC AU12", "neutral mean"):
+                if key in of:
+                    self._figure(title, f"{name}: {key}", key, of[key])
+            if name in pairs:
+                rise = errors[name] - errors[pairs[name]]
+                self._figure(title, f"{name}: error above that of {pairs[name]}", "error",
+                             lambda at, rise=rise: float(rise[at].mean()))  # type: ignore[misc]  # fmt: skip
+        self.report.tables[title] = pd.DataFrame.from_dict(rows, orient="index")
+
+    def _count(self, key: str) -> int:
+        return len(self.faces.crops) if key in ("error", "ICC") else len(self.faces.neutral)
+
+    def _figure(self, step: str, name: str, key: str, of: Statistic) -> None:
+        n = self._count(key)
+        low, high = metrics.interval(n, of, rounds=self.rounds) if n > 1 else (float("nan"),) * 2
+        self.report.figures.append(Figure(step, name, of(np.arange(n)), n, low=low, high=high))
+
+
 def _spaces(
     page: Page, all_spaces: Sequence[Space], crops: F32, models: fitting.Models, plan: Plan,
-    scores: Callable[[F32], dict[str, float]], tell: Tell,
+    score: _Scores, tell: Tell,
 ) -> None:  # fmt: skip
-    """Fits by the features of each space alone, and some of the faces that they end in."""
+    """Fits by the features of each space alone, and some of the rendered faces that they end in."""
     recipe = replace(BY_FEATURES, iterations=plan.space_iterations)
     fitted: dict[str, Descent] = {}
     for space in all_spaces:
-        if not plan.untrained and space.name.endswith("untrained"):
-            continue
         tell(f"feature space: {space.name}")
         fitted[space.name] = descend(space, crops, models, recipe)
-    rows = {}
-    for name, result in fitted.items():
-        start, end = result.trace[0].mean(), result.trace[-1].mean()
-        rows[name] = scores(result.au) | {"loss left": float(end / start)}
-    page.report.tables["feature spaces"] = pd.DataFrame.from_dict(rows, orient="index")
+    left = {name: float(r.trace[-1].mean() / r.trace[0].mean()) for name, r in fitted.items()}
+    score.table("feature spaces", {name: r.au for name, r in fitted.items()}, more=left)
     page.report.about["feature spaces"] = (
         f"{recipe.iterations} steps of Adam by the features alone, from the base face"
     )
-    chosen = np.unique(np.linspace(0, len(crops) - 1, min(len(crops), 6)).astype(int))
+    missing = left_out(all_spaces)
+    if missing:
+        page.report.about["feature spaces left out"] = f"{missing}: no weights were named"
+    n = len(score.faces.crops)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, 4)).astype(int))
     strips = [[_picture(crops[i]), *(_picture(r.image[i]) for r in fitted.values())] for i in chosen]
-    page.pictures["faces fitted in each space"] = curves.faces(strips, ["picture", *fitted])
+    page.pictures["faces fitted in each space"] = curves.faces(strips, ["render", *fitted])
 
 
 def _similarity(
-    page: Page, title: str, group: Sequence[Person], all_spaces: Sequence[Space], models: fitting.Models
-) -> None:
+    page: Page, title: str, group: Sequence[Person], all_spaces: Sequence[Space], models: fitting.Models,
+    rounds: int,
+) -> None:  # fmt: skip
     rows: dict[str, dict[str, Any]] = {}
     panels = []
     names = group[0].names
@@ -263,8 +307,13 @@ def _similarity(
             "by chance": 1 / len(names),
             "diagonal over all": float(diagonal.mean()),
         }
-        n = values.shape[0] * values.shape[1]
-        page.report.figures.append(Figure(f"similarity, {title}", space.name, share, n))
+        n = len(values)
+        low, high = (
+            metrics.interval(n, lambda at, v=values: similarity.on_diagonal(v[at]), rounds=rounds)  # type: ignore[misc]
+            if n > 1 else (float("nan"),) * 2
+        )  # fmt: skip
+        name = f"{space.name}: rows with the minimum on the diagonal"
+        page.report.figures.append(Figure(f"similarity, {title}", name, share, n, low=low, high=high))
         cell = 34 if len(names) > 2 else 70
         shown = similarity.shown(values)
         text = f"{space.name}: {100 * share:.0f} %"

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from faceunits.errors import ConfigError, InputError
-from faceunits.evaluation import crops
+from faceunits.evaluation import crops, metrics
 from faceunits.evaluation.crops import Progress, Tool
 from faceunits.evaluation.distortions import ALL, Distortion
 from faceunits.evaluation.report import Figure, Report
@@ -211,13 +211,14 @@ def summary(drift: pd.DataFrame, units: Sequence[str]) -> pd.DataFrame:
 
 
 def report(
-    measured: pd.DataFrame, others: Mapping[str, pd.DataFrame] | None = None
+    measured: pd.DataFrame, others: Mapping[str, pd.DataFrame] | None = None, *, rounds: int = 1000
 ) -> tuple[Report, dict[str, U8], dict[str, pd.DataFrame]]:
     """The page of `measure`, its curves by title, and the long tables for CSV.
 
     Args:
         measured: ours.
         others: other tools' by name, of `of_other`; then all means are over the units that all have.
+        rounds: of the bootstrap over photos.
     """
     tables = {"faceunits": measured} | dict(others or {})
     units = [u for u in crops.whole(measured.columns) if all(u in t for t in tables.values())]
@@ -238,13 +239,28 @@ def report(
         by_unit = drift[name].groupby("kind", sort=False)[units].mean().T
         by_unit.index = pd.Index([str(u)[:4] for u in by_unit.index])
         page.tables[title.replace("strength", "unit")] = by_unit
-        for kind, part in mean.groupby("kind", sort=False):
-            last = part.iloc[-1]
+        for kind, part in drift[name].groupby("kind", sort=False):
             step = str(kind) if len(means) == 1 else f"{kind}, {name}"
-            n, value = int(last["n"]), float(last["all"])
-            page.figures.append(Figure(step, f"drift at {last['strength']:g}", value, n))
+            page.figures += _figures(step, part, units, rounds)
     pictures = {"curves": chart(means)}
     return page, pictures, drift
+
+
+def _figures(step: str, part: pd.DataFrame, units: Sequence[str], rounds: int) -> list[Figure]:
+    """Drift of one kind at its weakest and its strongest over the photos whose face was still found."""
+    out = []
+    levels = part["strength"].unique()
+    for strength in dict.fromkeys((levels[0], levels[-1])):
+        at = part[part["strength"] == strength]
+        each = at.loc[at["found"] == 1, list(units)].mean(axis=1).to_numpy()
+        n = len(each)
+        low, high = (
+            metrics.interval(n, lambda rows, v=each: float(v[rows].mean()), rounds=rounds)  # type: ignore[misc]
+            if n > 1 else (float("nan"),) * 2
+        )  # fmt: skip
+        value = float(each.mean()) if n else float("nan")
+        out.append(Figure(step, f"drift at {strength:g}", value, n, low=low, high=high))
+    return out
 
 
 def chart(means: Mapping[str, pd.DataFrame]) -> U8:

@@ -1,8 +1,7 @@
 """Feature spaces in which a photo and a drawn face can be compared (GE-Net, section 4.4).
 
 Each is a module from images to four maps, so that the fit of `fitting.optimise` runs in it unchanged. The
-trained networks of other projects come from files that the user names; without one a network keeps its
-random weights and its name says so.
+trained networks of other projects come from files that the user names; without a file they are left out.
 """
 
 from __future__ import annotations
@@ -37,6 +36,10 @@ class Space:
     attention: bool = False
 
 
+UNTRAINED = "E's network, untrained"
+"""E's layers with random weights: what the shape of the network alone sees."""
+
+
 class _Maps(nn.Module):
     """A network without parsing in the place of E: maps only, padded to four with empty ones."""
 
@@ -45,7 +48,7 @@ class _Maps(nn.Module):
         self.inner = inner
 
     def forward(self, image: Tensor, *, heads: bool = True) -> Features:
-        found = self.inner(image)
+        found = self.inner(image, heads=False) if isinstance(self.inner, Parser) else self.inner(image)
         maps = found.maps if isinstance(found, Features) else found
         nothing = image.new_zeros(len(image), 1, 1, 1)
         four = (*maps, *[nothing] * (4 - len(maps)))
@@ -64,35 +67,40 @@ def spaces(
     resnets: Mapping[str, Path] | None = None,
     seed: int = 0,
 ) -> list[Space]:
-    """Raw pixels, VGG-16, ResNet-50 networks, E without attention (GENet-O), and E with it.
+    """Raw pixels, VGG-16, ResNet-50 networks, E untrained, E without attention (GENet-O), and E with it.
 
     Args:
         models: M and E.
-        vgg: ImageNet weights in the public layout (`features.N.weight`); random ones when None.
+        vgg: ImageNet weights in the public layout (`features.N.weight`); left out when None.
         resnets: weights in the public layout of ResNet-50 by name, of ImageNet, or of an expression or
-            identity network of that form; one with random weights when empty.
+            identity network of that form.
         seed: of the random weights.
 
     Raises:
         WeightsError: a file that is missing or of another network.
     """
+    out = [_space("raw pixels", _Pixels(), models)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        perceptual = Vgg16()
         if vgg is not None:
+            perceptual = Vgg16()
             _fill(perceptual, vgg, optional=())
-        trunks: dict[str, Parser] = {}
-        files = dict(resnets or {})
-        for name in files or ["ResNet-50, untrained"]:
+            out.append(_space("VGG-16", perceptual, models))
+        for name, path in (resnets or {}).items():
             # ImageNet's own strides: the paper's ablation is the network as it was trained
-            trunks[name] = Parser(replace(RESNET50, strides=(1, 2, 2, 2), size=models.crop_size))
-            if name in files:
-                _fill(trunks[name], files[name], optional=("classifier.",))
-    out = [_space("raw pixels", _Pixels(), models)]
-    out.append(_space("VGG-16" if vgg else "VGG-16, untrained", perceptual, models))
-    out += [_space(name, trunk, models) for name, trunk in trunks.items()]
+            trunk = Parser(replace(RESNET50, strides=(1, 2, 2, 2), size=models.crop_size))
+            _fill(trunk, path, optional=("classifier.",))
+            out.append(_space(name, trunk, models))
+        out.append(_space(UNTRAINED, Parser(models.networks.parser.config), models))
     out.append(Space("E without attention", models.networks))
     return [*out, Space("E with attention", models.networks, attention=True)]
+
+
+def left_out(chosen: Sequence[Space]) -> str:
+    """The paper's networks that are not among the spaces, since no weights were named; empty when all are."""
+    names = {space.name for space in chosen}
+    ours = {"raw pixels", "VGG-16", UNTRAINED, "E without attention", "E with attention"}
+    return ", ".join(["VGG-16"] * ("VGG-16" not in names) + ["ResNet-50"] * (not names - ours))
 
 
 def _space(name: str, inner: nn.Module, models: fitting.Models) -> Space:
