@@ -212,24 +212,29 @@ def test_the_rim_is_as_wide_as_the_face_is_large() -> None:
     assert min(corner) >= 0
 
 
-def test_small_changes_keep_the_photo_s_detail_and_large_ones_do_not() -> None:
+def test_the_photo_s_detail_stays_unless_forms_change() -> None:
     one = scene()
     rng = np.random.default_rng(0)
     photo = rng.integers(90, 110, (296, 296, 3), np.uint8)
     inner = one.mask == 1
     (x0, y0), (h, w) = one.corner, one.mask.shape
+    stripes = (torch.arange(32) % 2 * 2.0 - 1).expand(1, 3, 32, 32)
 
-    def left(amount: float) -> float:
-        """Share of the photo's noise that is left."""
-        part = one._onto(photo, one.shown + amount)[y0 : y0 + h, x0 : x0 + w][inner].astype(float)
-        own = photo[y0 : y0 + h, x0 : x0 + w][inner].astype(float)
-        return float(np.corrcoef(part[:, 0], own[:, 0])[0, 1])
+    def after(change: torch.Tensor | float) -> tuple[NDArray[np.floating], float]:
+        """The inner part, and how much of the photo's noise is in its first channel."""
+        part = one._onto(photo, one.shown + change)[y0 : y0 + h, x0 : x0 + w][inner].astype(float)
+        noise = photo[y0 : y0 + h, x0 : x0 + w][inner].astype(float)[:, 0] - 100
+        return part, float(np.cov(part[:, 0], noise)[0, 1] / noise.var())
 
-    assert left(10 / 127.5) > 0.999
-    assert left(60 / 127.5) < 0.3
-    whole = one._onto(photo, one.shown + 60 / 127.5)[y0 : y0 + h, x0 : x0 + w][inner]
-    # the colour is the photo's, by 60 levels lighter
-    assert np.abs(whole.mean(0) - photo.mean((0, 1)) - 60).max() < 3
+    for amount in (10, 60):
+        part, left = after(amount / 127.5)
+        assert left > 0.99  # light that changes shows the same skin
+        assert np.abs(part.mean(0) - photo.mean((0, 1)) - amount).max() < 1
+    part, left = after(stripes * 40 / 127.5)
+    assert abs(left) < 0.1
+    assert np.abs(part.mean(0) - photo.mean((0, 1))).max() < 2  # the colour is the photo's
+    _, left = after(stripes * 1 / 127.5)
+    assert left > 0.99
 
 
 def test_pictures_are_carried_to_where_they_belong() -> None:
