@@ -24,6 +24,7 @@ LAYERS = (
     (
         "cli_datasets",
         "cli_edit",
+        "cli_editors",
         "cli_evaluate",
         "cli_export",
         "cli_report",
