@@ -160,14 +160,23 @@ def _look(place: Around, back: F64) -> F32:
 def _reduce(picture: U8, factor: int, out: F32) -> None:
     """Fill `out` with grey means of blocks; the last ones may be narrower."""
     height, width = picture.shape[:2]
+    sums = np.empty(width, np.int32)  # of the columns of a row of blocks: long loops become vector code
     for i in range(out.shape[0]):
         y1 = min((i + 1) * factor, height)
+        sums[:] = 0
+        for y in range(i * factor, y1):
+            line = picture[y]
+            for x in range(width):
+                sums[x] += np.int32(line[x, 0]) + np.int32(line[x, 1]) + np.int32(line[x, 2])
+        if factor == 1:
+            for x in range(width):
+                out[i, x] = np.float32(sums[x]) / np.float32(3)
+            continue
         for j in range(out.shape[1]):
             x1 = min((j + 1) * factor, width)
             total = 0
-            for y in range(i * factor, y1):
-                for x in range(j * factor, x1):
-                    total += np.int64(picture[y, x, 0]) + picture[y, x, 1] + picture[y, x, 2]
+            for x in range(j * factor, x1):
+                total += sums[x]
             out[i, j] = total / (3 * (y1 - i * factor) * (x1 - j * factor))
 
 

@@ -116,6 +116,8 @@ class Tracker:
         self, detector: FaceSource, read: Read, size: int, *, options: TrackOptions = TrackOptions()
     ):
         self._detector, self._read, self._size, self._options = detector, read, size, options
+        points = np.concatenate([warp.template(size), np.ones((5, 1))], 1)
+        self._moments = points.T @ points / len(points)
         self._tracks: list[_Track] = []
         self._next_id = 0
         self._looked_s = self._lost_s = self._now = -np.inf
@@ -209,7 +211,8 @@ class Tracker:
             if any(s.is_odd for s in sights):
                 self._looked_s = -np.inf
             return sights
-        limit = self._now - self._options.verify_s
+        # where the detector looks in this very frame, it is the one to confirm
+        limit = -np.inf if self._is_time() else self._now - self._options.verify_s
         asked = [s for s in sights if s in also or s.is_odd or s.track.checked_s <= limit]
         asked = [s for s in asked if not s.is_checked]
         gone = set()
@@ -247,9 +250,12 @@ class Tracker:
         return [s for s, gain in ((a, gain_a), (b, gain_b)) if gain > people.MARGIN][:1]
 
     def _is_due(self, sights: list[_Sight]) -> bool:
+        return not sights or self._is_time()
+
+    def _is_time(self) -> bool:
+        """Whether the detector looks in this frame, whatever was followed."""
         return (
-            not sights
-            or not self._now < self._looked_s + self._options.redetect_s
+            not self._now < self._looked_s + self._options.redetect_s
             or self._now <= self._lost_s + self._options.search_s
         )
 
@@ -352,9 +358,8 @@ class Tracker:
 
     def _distance(self, a: F64, b: F64) -> float:
         """Root mean square of the template's points under both matrices, crop pixels."""
-        points = warp.template(self._size)
-        apart = warp.apply(b, warp.apply(warp.invert(a), points)) - points
-        return float(np.sqrt((apart**2).sum(-1).mean()))
+        apart = _after(b, warp.invert(a)) - np.eye(2, 3)
+        return float(np.sqrt(max(0.0, ((apart @ self._moments) * apart).sum())))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """All that the next frame depends on, as arrays; `restore` takes it."""
