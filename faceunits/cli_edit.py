@@ -86,7 +86,9 @@ def edit(
         Path | None,
         typer.Option(help="StyleGAN2 file for gan; else the encoder file's own", show_default=False),
     ] = None,
-    encoder: Annotated[Path | None, typer.Option(help="e4e or pSp file for gan", show_default=False)] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="e4e or pSp file for gan, or one with all three", show_default=False)
+    ] = None,
     editor: Annotated[
         Path | None, typer.Option(help="file of `train editor` for gan", show_default=False)
     ] = None,

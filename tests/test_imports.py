@@ -18,7 +18,7 @@ LAYERS = (
     ("alignment", "viz"),
     ("rig", "fitting", "engine", "export"),
     ("estimation", "photos", "streaming", "runs"),
-    ("editing", "gan", "motion"),
+    ("editing", "gan", "motion", "wishes"),
     ("driving", "reporting"),
     ("evaluation", "training"),
     (
