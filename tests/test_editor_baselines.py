@@ -85,7 +85,7 @@ def test_one_trainer_trains_them_all(name):
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
     before = (source - target).square().mean()
-    for _ in range(150):
+    for _ in range(80):
         optimiser.zero_grad()
         loss().backward()
         optimiser.step()

@@ -39,6 +39,10 @@ STAYS = 0.25
 """A unit whose label changes by less, 0-5, was not asked to change."""
 
 
+LIMIT = 2.0
+"""Largest strength that is tried for an identity score."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How much is done."""
@@ -279,7 +283,7 @@ def identity(seen: Seen, reference: Seen) -> F64:
 
 
 def strength_for(
-    bench: Bench, editor: Editor, goal: float, *, rows: I64, limit: float = 2.0, halvings: int = 7
+    bench: Bench, editor: Editor, goal: float, *, rows: I64, limit: float = LIMIT, halvings: int = 7
 ) -> float:
     """The strength, up to `limit`, at which an editor's mean identity score is `goal`.
 

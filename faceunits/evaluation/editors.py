@@ -116,8 +116,10 @@ def about(bench: Bench) -> dict[str, Any]:
         "people": f"{len(people)} ({', '.join(map(str, people))}), {len(bench.frames.image)} frames",
         "edits": f"{len(bench.pairs)}, seed {bench.plan.seed}",
         "measured by": "E of the package, which took no part in making the editors; 0-5",
+        "icc": "ICC(3,1), measured against requested, mean over the units, with its interval over people; "
+        "icc_seen: against what E sees in the real frame that was wanted, which leaves E's own error out",
         "others": f"mean change of units whose label changes by less than {STAYS}, against the source frame "
-        "given back",
+        "given back (of real frames against the real one)",
         "identity": "cosine with the source frame given back: "
         + ("ArcFace" if judged.arcface else "of E's identity parameters; ArcFace was not given"),
         "look": "distance of colours and identity parameters; below 0.10 it is one person",
@@ -131,14 +133,16 @@ def about(bench: Bench) -> dict[str, Any]:
 def references(bench: Bench) -> dict[str, Score]:
     """Scores of pictures that no editor has touched."""
     target = bench.column("target")
-    out = {REAL: score(bench, bench.real.rows(target), target)}
+    out = {REAL: score(bench, bench.real.rows(target), target, start=bench.real)}
     for title, rows in ((BACK, target), (STILL, bench.column("source"))):
         drawn = benches.carry_out(bench, bench.w[rows], target)
         out[title] = score(bench, drawn.seen, target, edited=drawn)
     return out
 
 
-def score(bench: Bench, seen: Seen, truth: I64, *, edited: Edited | None = None) -> Score:
+def score(
+    bench: Bench, seen: Seen, truth: I64, *, edited: Edited | None = None, start: Seen | None = None
+) -> Score:
     """Figures of the pictures of all pairs.
 
     Args:
@@ -146,18 +150,22 @@ def score(bench: Bench, seen: Seen, truth: I64, *, edited: Edited | None = None)
         seen: of as many pictures.
         truth: `(P,)` frames whose labels were asked for.
         edited: also has distances to these frames.
+        start: of all frames, what changes and identity are counted from; the frames given back by default.
     """
     source = bench.column("source")
     parts = benches.agreement_parts(bench, seen.units, truth)
     per_unit = metrics.agreement(parts.sum(0))
     mean = metrics.with_mean(per_unit)
     low, high = metrics.intervals(parts, rounds=bench.plan.rounds)["icc"][:, -1]
-    back, real = bench.back.rows(source), bench.real.rows(source)
+    group = bench.group
+    by_eye = metrics.sums(bench.real.units[truth], seen.units, group, int(group.max()) + 1).sum(0)
+    back, real = (start or bench.back).rows(source), bench.real.rows(source)
     stays = np.abs(bench.frames.labels[truth] - bench.frames.labels[source]) < STAYS
     change = np.abs(seen.units - back.units)
     values = {
         "icc": float(mean["icc"][-1]), "icc_low": float(low), "icc_high": float(high),
         "mse": float(mean["mse"][-1]), "mae": float(mean["mae"][-1]),
+        "icc_seen": float(metrics.with_mean(metrics.agreement(by_eye))["icc"][-1]),
         "others": float(change[stays].mean()) if stays.any() else float("nan"),
         "identity": float(benches.identity(seen, back).mean()),
         "identity_real": float(benches.identity(seen, real).mean()),
@@ -308,6 +316,7 @@ def _match(page: Page, bench: Bench, editors: Mapping[str, Editor], reference: S
                    low=low, high=high)
         )  # fmt: skip
     page.report.tables["at equal identity score"] = pd.DataFrame(table).T
+    page.report.about["strength"] = f"share of the way that is gone, at most {benches.LIMIT:g}"
 
 
 def _brief(got: Score) -> dict[str, float]:
