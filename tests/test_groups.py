@@ -165,3 +165,39 @@ def test_wrong_tables_are_told():
         groups.report(table, people, truth=twice, rounds=20)
     with pytest.raises(InputError, match="input or subject"):
         groups.report(table.drop(columns="input"), people, rounds=20)
+
+
+def test_what_is_left_out_is_counted():
+    table, people = pairs()
+    page = groups.report(table, people.drop("003"), rounds=20)
+    assert page.about["rows of people who are not in the people's file, left out"] == 2
+    truth = table.drop(columns="AU12_L_r").assign(AU12_r=1.0, AU04_r=0.0)
+    page = groups.report(table, people, truth=truth.iloc[:-3], rounds=20)
+    assert page.about["rows without a truth, left out"] == 3
+    truth.loc[4, "AU12_r"] = 6.0
+    with pytest.raises(InputError, match=r"0 to 5; got 6 for AU12_r of x/neutral/004\.jpg, line 6"):
+        groups.report(table, people, truth=truth, rounds=20)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("003,7,1", "line 5; got '7'"),
+        ("003,yes,1", "line 5; got 'yes'"),
+        ("001,0,0", "line 5; 001 has labels"),
+    ],
+)
+def test_a_wrong_label_of_a_smile_is_named_with_its_line(tmp_path, line, said):
+    path = tmp_path / "labels.csv"
+    path.write_text(f"# by hand\nid,AU12,AU6\n001,1,0\n\n{line}\n")
+    with pytest.raises(InputError, match=r"labels\.csv") as caught:
+        subjects.read_labels(path)
+    assert said in str(caught.value)
+
+
+def test_labels_may_be_empty(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id,AU12,AU6\n001,1,0\n002,,1\n")
+    got = subjects.read_labels(path)
+    assert got.loc["001", "AU12"] == 1
+    assert np.isnan(got.loc["002", "AU12"])

@@ -118,9 +118,20 @@ def test_labels_of_a_folder_are_used(tmp_path):
     (place / "contrast_labels.csv").write_text(head + "\n".join(rows[1:]))
     with pytest.raises(InputError, match="p0"):
         report.contrast(models(), "default", place, detector=finder)
+    (place / "contrast_labels.csv").write_text(head + "\n".join(rows).replace("p2,1,2", "p2,1,6"))
+    with pytest.raises(InputError, match=r"0 to 5 .*contrast_labels\.csv, line 5; got '6'"):
+        report.contrast(models(), "default", place, detector=finder)
     (place / "contrast_labels.csv").write_text("id,AU12\np0,1\n")
     with pytest.raises(InputError, match="AU12_intensity"):
         report.contrast(models(), "default", place, detector=finder)
+
+
+def test_a_photo_without_a_partner_is_counted(tmp_path):
+    place = folder(tmp_path)
+    next((place / "smiling").glob("p3*")).unlink()
+    page = report.contrast(models(), "fast", place, detector=finder, rounds=20)
+    assert page.about["people"] == 3
+    assert page.about["photos without a partner in the other folder, left out"] == 1
 
 
 def test_folders_without_pairs_are_refused(tmp_path):

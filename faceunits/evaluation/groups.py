@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from faceunits import aus
 from faceunits.errors import InputError
 from faceunits.evaluation import crops, metrics
 from faceunits.evaluation.report import Figure, Report
@@ -243,12 +244,15 @@ def report(
     """
     rows = rows_of(table, subjects.index)
     page = Report("Differences between groups of people")
+    strangers = rows.attrs["strangers"]
     if truth is not None:
-        ids, measures = _with_truth(rows, truth)
+        ids, measures, untold = _with_truth(rows, truth)
+        page.about["rows without a truth, left out"] = untold
     else:
         ids, measures = _at_rest(rows, rest, action, labels)
     page.about |= {
         "people": len(ids), "people without a photo": len(subjects) - len(ids),
+        "rows of people who are not in the people's file, left out": strangers,
         "groups in the gap": f"those of at least {LEAST} people",
         "by chance": "share of random groupings of the same people with as large a gap; small where it is "
         "real, but of twenty gaps one is below 0.05 by chance",
@@ -282,7 +286,8 @@ def _at_rest(
     return ids, of_pairs(calm.loc[ids], smile.loc[ids] if len(smile) else None, known)
 
 
-def _with_truth(rows: pd.DataFrame, truth: pd.DataFrame) -> tuple[list[str], list[Measure]]:
+def _with_truth(rows: pd.DataFrame, truth: pd.DataFrame) -> tuple[list[str], list[Measure], int]:
+    """People, measures, and how many rows have no truth."""
     keys = [k for k in ("input", "frame") if k in rows and k in truth]
     if "input" not in keys:
         raise InputError("expected the column input in the table and in the truth; add it")
@@ -291,6 +296,14 @@ def _with_truth(rows: pd.DataFrame, truth: pd.DataFrame) -> tuple[list[str], lis
         raise InputError(
             f"expected one row per {' and '.join(keys)} in the truth; some come twice; remove them"
         )
+    for unit in units:
+        wrong = np.flatnonzero((truth[unit] < 0) | (truth[unit] > aus.MAX_INTENSITY))
+        if len(wrong):
+            i = int(wrong[0])
+            raise InputError(
+                f"expected true intensities of 0 to {aus.MAX_INTENSITY:g}; got {truth[unit].iloc[i]:g} for "
+                f"{unit} of {truth['input'].iloc[i]}, line {i + 2} of the truth; correct it"
+            )
     joined = rows.merge(truth[[*keys, *units]], on=keys, how="inner", suffixes=("", "_true"))
     if joined.empty or not units:
         raise InputError(
@@ -299,4 +312,4 @@ def _with_truth(rows: pd.DataFrame, truth: pd.DataFrame) -> tuple[list[str], lis
     ids = sorted(set(joined["person"]))
     person = joined["person"].map({i: n for n, i in enumerate(ids)}).to_numpy(np.int64)
     known = joined[[f"{u}_true" if f"{u}_true" in joined else u for u in units]]
-    return ids, of_truth(joined, known.set_axis(units, axis=1), person, len(ids))
+    return ids, of_truth(joined, known.set_axis(units, axis=1), person, len(ids)), len(rows) - len(joined)

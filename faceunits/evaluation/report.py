@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from faceunits import fitting
 from faceunits.alignment import detect, warp
 from faceunits.errors import InputError
-from faceunits.evaluation import fits, metrics
+from faceunits.evaluation import fits, metrics, subjects
 from faceunits.fitting.optimise import Recipe
 from faceunits.io import image as images
 from faceunits.io.files import make_folder, printable, replacing
@@ -331,8 +331,7 @@ def contrast(
     """Neutral against smiling photos of the same people: `neutral/NAME.*` and `smiling/NAME.*`.
 
     With `contrast_labels.csv` (columns as in the London set) the figures of `fits.contrast`; in any case
-    how well each column tells the two folders apart. A person without a face in both is left out and
-    counted.
+    how well each column tells the two folders apart. Who has no face in both is left out and counted.
 
     Raises:
         InputError: folders that are missing or share no names.
@@ -351,7 +350,12 @@ def contrast(
             f"found {len(names)} common names and nobody with a face in both"
         )
     page = Report("Neutral against smiling photos")
-    page.about |= {"people": len(ids), "without a face in both photos": len(names) - len(ids)}
+    page.about |= {
+        "people": len(ids), "without a face in both photos": len(names) - len(ids),
+        "photos without a partner in the other folder, left out": len(
+            found["neutral"].keys() ^ found["smiling"].keys()
+        ),
+    }  # fmt: skip
     if labels is None:
         page.about["labels"] = "none: every smile is taken to show AU6, AU12 and AU25"
         labels = pd.DataFrame({"AU12": 1, "AU6": 1, "AU25": 1, "AU12_intensity": 0}, index=names)
@@ -369,14 +373,13 @@ def _labels(path: Path, names: list[str]) -> pd.DataFrame | None:
     """Labels by name, if there is such a file."""
     if not path.exists():
         return None
-    labels = pd.read_csv(path, comment="#", dtype={"id": str})
-    wanted = {"id", "AU12", "AU6", "AU25", "AU12_intensity"}
+    labels = subjects.read_labels(path)
+    wanted = {"AU12", "AU6", "AU25", "AU12_intensity"}
     if not wanted <= set(labels):
         raise InputError(
-            f"expected the columns {', '.join(sorted(wanted))} in {printable(path)}; got "
+            f"expected the columns id, {', '.join(sorted(wanted))} in {printable(path)}; got "
             f"{', '.join(map(str, labels))}"
         )
-    labels = labels.set_index("id")
     unknown = [n for n in names if n not in labels.index]
     if unknown:
         raise InputError(f"expected a row for {unknown[0]} in {printable(path)}; there is none; add it")

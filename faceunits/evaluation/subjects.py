@@ -49,10 +49,12 @@ def read(path: str | Path, by: Sequence[str], *, edges: Sequence[float] = EDGES)
 
 
 def read_labels(path: str | Path) -> pd.DataFrame:
-    """Labels of smiles by person's id, as in `contrast_labels.csv`: `AU12`, `AU6`, `AU25`, 0 or 1.
+    """Labels of smiles by person's id, as in `contrast_labels.csv`: `AU12`, `AU6`, `AU25`, 0 or 1, and
+    `AU12_intensity`, 0 to 5; empty where nobody labelled them.
 
     Raises:
-        InputError: a file that cannot be read, or without `id` and at least one of the three.
+        InputError: a file that cannot be read, or without `id` and at least one of the three; names the line
+            of another label, and of a person labelled twice.
     """
     try:
         table = pd.read_csv(path, comment="#", dtype={"id": str})
@@ -63,7 +65,33 @@ def read_labels(path: str | Path) -> pd.DataFrame:
             f"expected the columns id and AU12, AU6 or AU25 in {printable(path)}; got "
             f"{', '.join(map(str, table))}"
         )
+    twice = table["id"].duplicated()
+    if twice.any():
+        i = int(np.flatnonzero(twice)[0])
+        raise InputError(
+            f"expected each person once in {printable(path)}, line {_line(path, i)}; {table['id'].iloc[i]} "
+            "has labels already; remove one line"
+        )
+    allowed = dict.fromkeys(("AU12", "AU6", "AU25"), "0, 1") | {"AU12_intensity": "0 to 5"}
+    for name in [n for n in allowed if n in table]:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        fits = numbers.between(0, 5) if name == "AU12_intensity" else numbers.isin((0, 1))
+        wrong = table[name].notna() & ~fits
+        if wrong.any():
+            i = int(np.flatnonzero(wrong)[0])
+            raise InputError(
+                f"expected {allowed[name]} or nothing as {name} in {printable(path)}, line "
+                f"{_line(path, i)}; got {str(table[name].iloc[i])!r}; correct the file"
+            )
+        table[name] = numbers
     return table.set_index("id")
+
+
+def _line(path: str | Path, row: int) -> int:
+    """Line of a CSV's row, counted from 1: comments and empty lines are none of its rows."""
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [n for n, text in enumerate(lines, 1) if text.strip() and not text.lstrip().startswith("#")]
+    return kept[row + 1]
 
 
 def band(value: float, edges: Sequence[float]) -> str | None:
@@ -80,7 +108,8 @@ def rows_of(table: pd.DataFrame, known: pd.Index) -> pd.DataFrame:
     """The table's best row of each photo with `person` and `kind`, the name of the photo's folder.
 
     The person is the column `subject` where there is one, else the photo's name without its ending, or the
-    part of it before the first `_` or `-` if only that is known.
+    part of it before the first `_` or `-` if only that is known. `attrs["strangers"]` counts the rows that
+    are left out since their person is not known.
 
     Raises:
         InputError: no row of a known person.
@@ -102,6 +131,7 @@ def rows_of(table: pd.DataFrame, known: pd.Index) -> pd.DataFrame:
     kind = [("/" + text).split("/")[-2] for text in inputs]
     out = rows.assign(person=person, kind=kind)
     out = out[out["person"].isin(known)].reset_index(drop=True)
+    out.attrs["strangers"] = len(rows) - len(out)
     if out.empty:
         raise InputError(
             f"expected photos named after people such as {known[0]}; got "
