@@ -57,7 +57,7 @@ class Plan:
     """How much is done."""
 
     iterations: tuple[int, ...] = (0, 2, 5, 15, 30, 100)
-    """Steps of the default recipe, of the photo alone: with its mirror image each would cost twice as much."""
+    """Steps of the default recipe, of the photo alone: with its mirror image each costs twice as much."""
     space_iterations: int = 20
     """Steps of the fit in each space."""
     recipes: tuple[str, ...] = tuple(RECIPES)
@@ -67,10 +67,10 @@ class Plan:
 
 
 QUICK = Plan(iterations=(0, 5, 15), space_iterations=10)
-"""For a first look, in under three minutes with the faces of `QUICK_FACES`."""
+"""For a first look, in some three minutes with the faces of `QUICK_FACES`."""
 
-QUICK_FACES = 3
-"""Rendered faces, and at most this many real pairs, of a quick run."""
+QUICK_FACES = 12
+"""Rendered faces, and at most this many people and real pairs, of a quick run."""
 
 
 @dataclass
