@@ -23,19 +23,19 @@ PROFILE = aus.profile()
 
 def config(folder: Path, **values: object) -> autoencoder.AutoencoderTraining:
     return autoencoder.AutoencoderTraining(
-        renders=(str(folder),), out=str(folder / "out"), size=SIZE, latent=16, widths=(16,) * 4,
-        judge_widths=(16,) * 4, encoder_widths=(16,) * 5, encoder_units=(1, 1, 1, 1), batch=4,
-        **values,  # type: ignore[arg-type]
+        frames=(str(folder),), out=str(folder / "out"), size=SIZE, latent=16, widths=(16,) * 4,
+        judge_widths=(16,) * 4, encoder_size=SIZE, encoder_widths=(16,) * 5,
+        encoder_units=(1, 1, 1, 1), batch=4,
+        **({"coarse": ()} | values),  # type: ignore[arg-type]
     )  # fmt: skip
 
 
 def batch(count: int = 4, *, seed: int = 0) -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(seed)
-    n_au = len(PROFILE)
     return {
         "image": torch.from_numpy(rng.integers(0, 255, (count, 3, SIZE, SIZE)).astype(np.uint8)),
-        "label": torch.from_numpy(rng.integers(0, 11, (count, SIZE, SIZE)).astype(np.uint8)),
-        "code": torch.from_numpy(rng.random((count, n_au + 63), np.float32)),
+        "weight": torch.from_numpy(rng.uniform(0.1, 4, (count, 1, SIZE, SIZE)).astype(np.float32)),
+        "units": torch.from_numpy(rng.random((count, len(DISFA)), np.float32)),
     }
 
 
@@ -94,22 +94,36 @@ def test_perfect_pictures_cost_nothing(tmp_path):
     net = autoencoder.Autoencoder(settings)
     given = batch()
     image = given["image"].float() / 127.5 - 1
-    latent = torch.zeros(4, 8, 16)
-    net.forward = lambda x: (latent, image)  # type: ignore[method-assign]
+    net.forward = lambda x, side: (torch.zeros(4, 8, 16), image)  # type: ignore[method-assign]
     terms = autoencoder.losses(net, given, settings, 1)
     assert float(terms["pixels"]) == float(terms["edges"]) == 0
 
 
+def test_coarse_pictures_come_first(tmp_path):
+    settings = config(tmp_path, coarse=(2, 5), judge_from=0)
+    assert [autoencoder.side_at(settings, step) for step in (0, 1, 2, 4, 5, 9)] == [8, 8, 16, 16, 32, 32]
+    net = autoencoder.Autoencoder(settings)
+    image = torch.rand(2, 3, SIZE, SIZE)
+    assert net(image, 8)[1].shape == (2, 3, 8, 8)
+    assert "judge" not in autoencoder.losses(net, batch(), settings, 4)
+    assert "judge" in autoencoder.losses(net, batch(), settings, 5)
+
+
+def test_features_weigh_more_than_what_is_behind(tmp_path):
+    face_frames(tmp_path, 0)
+    data = frames.read([str(tmp_path)])
+    parts = np.zeros_like(data.parts)
+    parts[:, :8], parts[:, 8:16] = 1, 4
+    settings = config(tmp_path, detail=3.0, behind=0.1)
+    step, given = next(autoencoder.batches(replace(data, parts=parts), settings, 7))
+    assert step == 7
+    np.testing.assert_allclose(given["weight"][:, 0, [0, 8, 16], 0], [[1, 4, 0.1]] * 4, rtol=1e-6)
+    unknown = next(autoencoder.batches(data, settings, 0))[1]["weight"]
+    assert (unknown == 1).all()
+
+
 def test_a_short_training_gives_a_space_that_loads(tmp_path):
-    rng = np.random.default_rng(0)
-    n = 8
-    np.savez(
-        tmp_path / "varied_1_00000.npz", image=rng.integers(0, 255, (n, SIZE, SIZE, 3)).astype(np.uint8),
-        label=rng.integers(0, 11, (n, SIZE, SIZE)).astype(np.uint8),
-        landmarks=rng.uniform(0, SIZE, (n, 68, 2)).astype(np.float32),
-        au=rng.random((n, len(PROFILE)), np.float32), identity=rng.random((n, 60), np.float32),
-        pose_deg=np.zeros((n, 2), np.float32), lip_gap=rng.random(n, np.float32),
-    )  # fmt: skip
+    face_frames(tmp_path, 0)
     steps = loop.LoopConfig(steps=2, save_every=1, bf16=False)
     net = autoencoder.train(config(tmp_path, loop=steps, judge_from=1))
     path = tmp_path / "out" / "autoencoder.safetensors"
@@ -214,19 +228,18 @@ def test_pairs_are_of_one_person_and_rare_levels_count(tmp_path):
     assert torch.equal(again.source, pair.source)
 
 
-@pytest.mark.parametrize("name", ["full", "single"])
-def test_an_editor_learns_what_brightness_says(tmp_path, monkeypatch, name):
+def test_an_editor_learns_what_brightness_says(tmp_path, monkeypatch):
     for person in range(4):
         face_frames(tmp_path / "frames", person, count=20)
     monkeypatch.setattr(editor_files, "load_space", lambda path: space())
     asked = editor.EditorTraining(
-        frames=(str(tmp_path / "frames"),), space="any", out=str(tmp_path / "out"), editor=name, batch=16,
-        pictures_from=250, pictures=4,
-        loop=loop.LoopConfig(steps=300, lr=3e-3, warmup=10, save_every=100, ema=0.9, bf16=False),
+        frames=(str(tmp_path / "frames"),), space="any", out=str(tmp_path / "out"), batch=16,
+        pictures_from=110, pictures=4,
+        loop=loop.LoopConfig(steps=130, lr=6e-3, warmup=10, save_every=100, ema=0.9, bf16=False),
     )  # fmt: skip
     editor.train(asked)
     found, net = editor_files.load_editor(tmp_path / "out" / "editor.safetensors")
-    assert found == name
+    assert found == "full"
     data = frames.read(asked.frames)
     w = editor.encode(space(), data.image)
     one = torch.from_numpy(data.person == 1)

@@ -270,8 +270,12 @@ class StyleGenerator(nn.Module):
 
     # Image
 
-    def synthesize(self, styles: Sequence[Tensor], noise: Sequence[Tensor] | None = None) -> Tensor:
+    def synthesize(
+        self, styles: Sequence[Tensor], noise: Sequence[Tensor] | None = None, *, side: int | None = None
+    ) -> Tensor:
         """Style space to an image `(B, 3, S, S)`, nominally in [-1, 1]; the stored noise unless given.
+
+        With `side` the sum so far at that many pixels, which is a coarser picture and needs no finer layer.
 
         Raises:
             ParameterError: another number of styles or noise maps.
@@ -288,6 +292,8 @@ class StyleGenerator(nn.Module):
         x = _bounded(self.conv1(x, styles[0], noise[0]), limit)
         image: Tensor = self.to_rgb1(x, styles[1], limit=limit)
         for i, rgb in enumerate(self.to_rgbs):
+            if image.shape[-1] == side:
+                break
             first, second, third = styles[3 * i + 2 : 3 * i + 5]
             x = _bounded(self.convs[2 * i](x, first, noise[2 * i + 1]), limit)
             x = _bounded(self.convs[2 * i + 1](x, second, noise[2 * i + 2]), limit)

@@ -5,9 +5,10 @@ learn to give a picture back, with an adversarial term, so that inversion is goo
 latent is still w+, one code per level, so AUEditNet's editor works on it unchanged. There is no mapping
 network: no face can be drawn from noise.
 
-Two terms beyond pixels: differences of neighbouring pixels, because an absolute error alone blurs; and the
-action units, which must be readable from w+ by one linear layer, because they are a few pixels that the
-eye cares for and the pixel error does not. E takes no part: it is the judge of the edits.
+Coarse pictures first: the synthesis sums pictures of rising side, and a sum of 32 px costs a tenth of one
+of 128 px. Two terms beyond pixels: differences of neighbouring pixels, because an absolute error alone
+blurs; and the action units, which must be readable from w+ by one linear layer, because they are a few
+pixels that the eye cares for and the pixel error does not. E takes no part: it is the judge of the edits.
 
 Source of the losses: Richardson et al. 2021, "Encoding in Style", section 3.2 (pixels, size of w); Karras et
 al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", section 3 (non-saturating loss, lazy R1).
@@ -19,29 +20,35 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from faceunits import aus, weights
-from faceunits.networks.encoders import E4e, EncoderConfig, Psp
+from faceunits import weights
+from faceunits.networks.editor import DISFA
+from faceunits.networks.encoders import E4e, EncoderConfig, Psp, pooled
 from faceunits.networks.stylegan2 import StyleConfig, StyleDiscriminator, StyleGenerator
+from faceunits.training import frames as labelled
 from faceunits.training import loop
-from faceunits.training.parser import Batch, Crops, ParserTraining
+from faceunits.training.people import IGNORE
+
+Batch = dict[str, Tensor]
+
+BACKGROUND, FEATURES = (0, 10), range(2, 10)
+"""Helen's classes that matter less (background, hair) and more (brows, eyes, nose, mouth)."""
 
 
 @dataclass(frozen=True)
 class AutoencoderTraining:
     """Data, sizes and weights of the loss."""
 
-    renders: tuple[str, ...] = ()
-    """Folders of shards made by `synth`."""
+    frames: tuple[str, ...] = ()
+    """Folders of `frames_*.npz` (`faceunits frames`)."""
     photos: str = ""
-    """File made by `people.write`; empty for renders only."""
+    """File made by `people.write`; empty for frames only."""
     out: str = ""
     """Folder of checkpoints."""
-    init: str = ""
-    """Folder of an earlier run to start from; may be empty."""
     size: int = 128
     """Side of the pictures in pixels."""
     latent: int = 128
@@ -52,23 +59,29 @@ class AutoencoderTraining:
     """Channels of the discriminator at 4, 8, ... px."""
     encoder: str = "psp"
     """`psp` or `e4e`."""
-    encoder_widths: tuple[int, ...] = (16, 16, 32, 64, 128)
+    encoder_size: int = 64
+    """Side of the encoder's input: pictures are averaged down to it, as to 256 in the public files."""
+    encoder_widths: tuple[int, ...] = (16, 32, 64, 96, 128)
     """Channels of the encoder's stem and stages; 16 at least (squeeze and excitation)."""
     encoder_units: tuple[int, ...] = (1, 2, 2, 1)
     """Residual units of its stages."""
-    profile: str = "default"
-    """Action-unit profile of the renders."""
+    names: tuple[str, ...] = DISFA
+    """Action units that w+ must tell."""
     batch: int = 16
     """Pictures per step."""
-    photo_share: float = 0.25
+    photo_share: float = 0.2
     """Share of a batch that is real portraits."""
+    coarse: tuple[int, ...] = (1500, 3000)
+    """Steps at which the side of the pictures doubles, up to `size` after the last."""
     detail: float = 3.0
     """Extra weight of brows, eyes, nose and mouth, as they are few pixels."""
+    behind: float = 0.1
+    """Weight of background and hair."""
     edge_weight: float = 1.0
     """Of the absolute error of differences between neighbours."""
-    unit_weight: float = 3.0
+    unit_weight: float = 5.0
     """Of the squared error of action units read from w+ by one linear layer."""
-    latent_weight: float = 0.01
+    latent_weight: float = 0.001
     """Of the mean square of w+: the synthesis does not mind its scale, so nothing else keeps it."""
     judge_from: int = 1_000_000
     """Step at which the discriminator comes in; before, pictures are learnt by pixels alone."""
@@ -79,61 +92,70 @@ class AutoencoderTraining:
     r1_every: int = 16
     """Steps between penalties, which are then as many times as heavy."""
     loop: loop.LoopConfig = field(
-        default_factory=lambda: loop.LoopConfig(steps=6000, lr=1e-3, weight_decay=0.0, beta1=0.5)
+        default_factory=lambda: loop.LoopConfig(steps=6000, lr=1.5e-3, weight_decay=0.0, ema=0.995)
     )
 
 
 class Autoencoder(nn.Module):
     """Encoder, synthesis, discriminator and the layer that reads action units from w+.
 
-    `average` of encoder and generator is zero: codes are learnt as they are.
+    The `average` of encoder and generator is zero: codes are learnt as they are.
     """
 
     def __init__(self, config: AutoencoderTraining) -> None:
         super().__init__()
         style = StyleConfig(config.size, config.latent, 0, config.widths)
         sizes = EncoderConfig(
-            style.levels, config.size, config.latent, config.encoder_widths, config.encoder_units
+            style.levels, config.encoder_size, config.latent, config.encoder_widths, config.encoder_units
         )
         self.encoder = Psp(sizes) if config.encoder == "psp" else E4e(sizes)
-        self.generator = StyleGenerator(style)
         for head in self.encoder.styles:  # codes of about unit size from the start, as the synthesis expects
             for layer in head.modules():
                 if isinstance(layer, nn.Conv2d):
                     nn.init.kaiming_normal_(layer.weight, a=0.01)
+        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.generator = StyleGenerator(style)
         self.judge = StyleDiscriminator(StyleConfig(config.size, config.latent, 0, config.judge_widths))
-        self.units = nn.Linear(style.levels * config.latent, len(aus.profile(config.profile)))
+        self.units = nn.Linear(style.levels * config.latent, len(config.names))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """`image` `(B, 3, S, S)` in [-1, 1] to w+ `(B, L, D)` and the picture given back."""
-        w = self.encoder(image)
-        return w, self.generator(w, self.generator.no_noise())
+    def forward(self, image: Tensor, side: int | None = None) -> tuple[Tensor, Tensor]:
+        """`image` `(B, 3, S, S)` in [-1, 1] to w+ `(B, L, D)` and the picture, or a coarser one."""
+        w = self.encoder(pooled(image, self.encoder.config.size))
+        styles = self.generator.styles(w)
+        return w, self.generator.synthesize(styles, self.generator.no_noise(), side=side)
+
+
+def side_at(config: AutoencoderTraining, step: int) -> int:
+    """Side of the pictures that a step compares."""
+    return config.size >> sum(step < s for s in config.coarse)
 
 
 def losses(net: nn.Module, batch: Batch, config: AutoencoderTraining, step: int) -> loop.Losses:
-    """Pixels, edges, action units; and from `judge_from` on both sides of the adversarial game.
+    """Pixels, edges, action units, size of w; and from `judge_from` on both sides of the adversarial game.
 
-    One optimiser steps all networks at once: each side's terms reach its own weights only.
+    `batch` has `image` uint8 `(B, 3, S, S)`, `weight` `(B, 1, S, S)` of each pixel, and `units` `(n, K)` of
+    its first n pictures. One optimiser steps all networks: each side's terms reach its own weights only.
     """
     assert isinstance(net, Autoencoder)
     image = batch["image"].float() / 127.5 - 1
-    w, again = net(image)
-    again = again.float()
-    label = batch["label"]
-    emphasis = 1 + config.detail * ((label >= 2) & (label <= 9))[:, None].float()
-    wrong = (again - image) / emphasis.mean()
-    rows = (wrong.diff(dim=2).abs() * emphasis[:, :, 1:]).mean()
-    columns = (wrong.diff(dim=3).abs() * emphasis[:, :, :, 1:]).mean()
-    code = batch["code"]
-    read = net.units(w[: len(code)].flatten(1)).float()
+    side = side_at(config, step)
+    w, again = net(image, side)
+    wanted, weight = image, batch["weight"]
+    if side < config.size:
+        wanted, weight = F.adaptive_avg_pool2d(image, side), F.adaptive_avg_pool2d(weight, side)
+    wrong = (again.float() - wanted) / weight.mean()
+    rows = (wrong.diff(dim=2).abs() * weight[:, :, 1:]).mean()
+    columns = (wrong.diff(dim=3).abs() * weight[:, :, :, 1:]).mean()
+    units = batch["units"]
+    read = net.units(w[: len(units)].flatten(1)).float()
     terms = {
-        "pixels": (wrong.abs() * emphasis).mean(),
+        "pixels": (wrong.abs() * weight).mean(),
         "edges": config.edge_weight * (rows + columns),
-        "units": config.unit_weight * F.mse_loss(read, code[:, : read.shape[1]]),
+        "units": config.unit_weight * F.mse_loss(read, units),
         "latent": config.latent_weight * w.float().square().mean(),
     }
-    if step >= config.judge_from:
-        terms |= game(net.judge, image, again, config, step)
+    if step >= config.judge_from and side == config.size:
+        terms |= game(net.judge, image, again.float(), config, step)
     return terms
 
 
@@ -155,44 +177,54 @@ def game(
     return terms
 
 
-def crops(config: AutoencoderTraining) -> ParserTraining:
-    """E's batches of renders and portraits are what this trains on too."""
-    return ParserTraining(
-        renders=config.renders, photos=config.photos, profile=config.profile, batch=config.batch,
-        photo_share=config.photo_share, loop=config.loop,
-    )  # fmt: skip
+def batches(data: labelled.Frames, config: AutoencoderTraining, step: int) -> Iterator[tuple[int, Batch]]:
+    """Steps and their pictures: frames, then portraits; half of each mirrored, since units have no sides."""
+    rng = np.random.default_rng([config.loop.seed, step])
+    photos = dict(np.load(config.photos)) if config.photos else None
+    n_photo = round(config.batch * config.photo_share) if photos else 0
+    emphasis = np.ones(256, np.float32)  # by class; classes that a portrait leaves open count as skin
+    emphasis[list(BACKGROUND)] = config.behind
+    emphasis[list(FEATURES)] += config.detail
+    emphasis[IGNORE] = 1
+    while True:
+        rows = rng.integers(len(data.image), size=config.batch - n_photo)
+        image, parts = data.image[rows], data.parts[rows]
+        if photos:
+            more = rng.integers(len(photos["image"]), size=n_photo)
+            image = np.concatenate([image, photos["image"][more]])
+            parts = np.concatenate([parts, photos["label"][more]])
+        turned = rng.random(len(image)) < 0.5
+        image[turned], parts[turned] = image[turned][:, :, ::-1], parts[turned][:, :, ::-1]
+        yield (
+            step,
+            {
+                "image": torch.from_numpy(image).permute(0, 3, 1, 2),
+                "weight": torch.from_numpy(emphasis[parts])[:, None],
+                "units": torch.from_numpy(data.labels[rows]),
+            },
+        )
+        step += 1
 
 
 def train(config: AutoencoderTraining) -> Autoencoder:
     """Trains both halves and writes `autoencoder.safetensors` into the output folder."""
     torch.manual_seed(config.loop.seed)
-    net = Autoencoder(config)
-    if config.init:
-        state = torch.load(Path(config.init) / "checkpoint.pt", weights_only=True)["net"]
-        net.load_state_dict(state)
-    net.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def batches(step: int) -> Iterator[tuple[int, Batch]]:
-        yield from enumerate(Crops(crops(config), step), start=step)
-
+    data = labelled.read(config.frames, config.names)
     mean = loop.run(
-        net, batches, lambda m, b: losses(m, b[1], config, b[0]), config.loop, config.out, settings=config
-    )
+        Autoencoder(config), lambda step: batches(data, config, step),
+        lambda m, b: losses(m, b[1], config, b[0]), config.loop, config.out, settings=config,
+    )  # fmt: skip
     assert isinstance(mean, Autoencoder)
     export(mean, Path(config.out) / "autoencoder.safetensors")
     return mean
 
 
 def export(net: Autoencoder, path: Path) -> None:
-    """Writes encoder and generator, as `load` wants them."""
+    """Writes encoder and generator, as `evaluation.editor_files` and `gan.files` read them."""
     kept = {k: v for k, v in net.state_dict().items() if k.startswith(("encoder.", "generator."))}
-    weights.save(path, weights.halved(kept), about(net), {})
-
-
-def about(net: Autoencoder) -> dict[str, object]:
-    """What a reader of the file must know."""
     kind = "psp" if isinstance(net.encoder, Psp) else "e4e"
-    return {
+    about = {
         "kind": "gan", "size": net.generator.config.size, "alignment": "face",
         "generator": asdict(net.generator.config), "encoder": {**asdict(net.encoder.config), "kind": kind},
     }  # fmt: skip
+    weights.save(path, weights.halved(kept), about, {})

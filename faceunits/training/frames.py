@@ -24,15 +24,18 @@ from faceunits.io import video
 from faceunits.io.files import printable
 from faceunits.networks.editor import DISFA
 from faceunits.training.parser import FIRST_TEST_SEED
+from faceunits.training.people import IGNORE
 
 
 @dataclass(frozen=True)
 class Frames:
-    """`image` uint8 `(N, S, S, 3)`, `labels` `(N, K)` in [0, 1], `person` `(N,)` numbered from 0."""
+    """`image` uint8 `(N, S, S, 3)`, `labels` `(N, K)` in [0, 1], `person` `(N,)` numbered from 0, and Helen's
+    classes `parts` uint8 `(N, S, S)`, 255 where unknown."""
 
     image: NDArray[np.uint8]
     labels: NDArray[np.float32]
     person: NDArray[np.int64]
+    parts: NDArray[np.uint8]
 
 
 def read(
@@ -50,7 +53,7 @@ def read(
         ConfigError: no frames.
     """
     parameters = aus.profile(profile).names
-    images, labels, people = [], [], []
+    images, labels, people, parts = [], [], [], []
     for path in (p for d in folders for p in sorted(Path(d).glob("frames_*.npz"))):
         seed = path.stem.split("_")[1]
         tested = seed.isdigit() and int(seed) >= FIRST_TEST_SEED
@@ -63,6 +66,8 @@ def read(
                 else editor_sets.columns_of(names, parameters, pack["au"], pack["lip_gap"])
             )  # fmt: skip
             people.append([f"{path.name}/{k}" for k in pack["person"]])
+            unknown = np.full(pack["image"].shape[:3], IGNORE, np.uint8)
+            parts.append(pack["label"] if "label" in pack.files else unknown)
     if not images:
         raise ConfigError(
             f"expected files frames_*.npz in {', '.join(folders) or 'no folder'}; make some with "
@@ -70,7 +75,7 @@ def read(
         )
     person = np.unique(np.concatenate(people), return_inverse=True)[1]
     scaled = np.clip(np.concatenate(labels) / aus.MAX_INTENSITY, 0, 1).astype(np.float32)
-    return Frames(np.concatenate(images), scaled, person.astype(np.int64))
+    return Frames(np.concatenate(images), scaled, person.astype(np.int64), np.concatenate(parts))
 
 
 def from_disfa(
