@@ -56,13 +56,14 @@ def test_the_smallest_sets():
 
 
 def test_frames_are_read_as_they_were_written(tmp_path):
-    first, second = people(2, 3), people(3, 3, seed=1)
+    first, second = people(2, 3), people(2, 3, seed=1)
     write(tmp_path / "frames_0_00000.npz", first)
-    write(tmp_path / "frames_0_00001.npz", second.of([2]))
+    write(tmp_path / "frames_0_00001.npz", second.of([1]), identity=None)  # DISFA's have none
     (tmp_path / "frames_0_00002.npz.part.npz").write_bytes(b"half a file")
     got = editor_sets.read(tmp_path, ("AU4", "AU01"), models())
-    np.testing.assert_array_equal(got.image, np.concatenate([first.image, second.of([2]).image]))
+    np.testing.assert_array_equal(got.image, np.concatenate([first.image, second.of([1]).image]))
     np.testing.assert_allclose(got.labels[:6], first.labels[:, [2, 0]], atol=1e-6)
+    # the same number in another file is somebody else
     assert got.person.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert got.place[6] == "frames_0_00001.npz:0"
     assert len(got.of([1]).image) == 3

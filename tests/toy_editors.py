@@ -83,7 +83,7 @@ def write(path: Path, frames: Frames, **changes: object) -> Path:
     pack = {
         "image": frames.image, "person": frames.person,
         "identity": np.eye(9, dtype=np.float32)[frames.person],
-        "units": np.pad(frames.labels / 5, ((0, 0), (0, 7))),
+        "units": np.pad(frames.labels, ((0, 0), (0, 7))),
     }  # fmt: skip
     pack |= changes
     np.savez(path, **{k: v for k, v in pack.items() if v is not None})

@@ -30,8 +30,8 @@ U8 = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Frames:
-    """`N` rendered frames: `image` `(N, S, S, 3)`, `labels` `(N, K)` 0-5 of `names`, `person` `(N,)`,
-    and `place`, file and row of each."""
+    """`N` frames: `image` `(N, S, S, 3)`, `labels` `(N, K)` 0-5 of `names`, `person` `(N,)` numbered from 0
+    in the order of the files, and `place`, file and row of each."""
 
     names: tuple[str, ...]
     image: U8
@@ -71,9 +71,9 @@ def read(folder: str | Path, names: Sequence[str], models: fitting.Models) -> Fr
     """All frames of the files in a folder (or of one file).
 
     Args:
-        folder: of .npz files with several frames per person, as `rig.frames` writes them: `image`,
-            `person`, `identity`, and the labels `units` of `networks.editor.DISFA` in [0, 1], or instead of
-            those `au` and `lip_gap` from which the labels follow.
+        folder: of .npz files with several frames per person, as `frames render` and `frames disfa` write
+            them: `image`, `person`, and either `au` and `lip_gap`, from which the labels follow, or `units`
+            0-5 in the order of `networks.editor.DISFA`. The same number in two files is two people.
         names: units of a label, in order.
         models: whose parameters `au` holds.
 
@@ -89,20 +89,22 @@ def read(folder: str | Path, names: Sequence[str], models: fitting.Models) -> Fr
             f"expected rendered frames (.npz) in {printable(root)}; found none; name a folder of renders "
             "with several frames per person"
         )
-    images, labels, people, faces, places = [], [], [], [], []
+    images, labels, places = [], [], []
+    people: list[tuple[Path, int]] = []
     for path in paths:
         pack = _read(path)
         images.append(pack["image"])
         labels.append(_labels(pack, names, models))
-        people.append(pack["person"].astype(np.int64))
-        faces.append(pack["identity"])
+        people += [(path, int(number)) for number in pack["person"]]
+        if "identity" in pack:
+            _same_faces(pack["person"], pack["identity"], path)
         places += [f"{printable(path.name)}:{row}" for row in range(len(pack["image"]))]
     if len({x.shape[1:] for x in images}) > 1:
         raise InputError(
             f"expected pictures of one size in {printable(root)}; got several; put them in folders apart"
         )
-    person = np.concatenate(people)
-    _same_faces(person, np.concatenate(faces), root)
+    numbers = {key: i for i, key in enumerate(dict.fromkeys(people))}
+    person = np.array([numbers[key] for key in people], np.int64)
     return Frames(tuple(names), np.concatenate(images), np.concatenate(labels), person, tuple(places))
 
 
@@ -118,7 +120,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             f"cannot read the frames {printable(path)} ({error}); name a folder of renders"
         ) from None
     labelled = "units" in pack or {"au", "lip_gap"} <= pack.keys()
-    if not {"image", "person", "identity"} <= pack.keys() or not labelled:
+    if not {"image", "person"} <= pack.keys() or not labelled:
         raise InputError(
             f"expected pictures, people and labels in {printable(path)}; it holds "
             f"{', '.join(pack) or 'nothing of these'}; draw several frames per person"
@@ -140,15 +142,15 @@ def _labels(pack: dict[str, NDArray[Any]], names: Sequence[str], models: fitting
         if "".join(aus.parse(name)) not in known:
             raise ParameterError(f"expected units of {', '.join(DISFA)}; got {name}; leave it out")
     at = [known["".join(aus.parse(name))] for name in names]
-    return (aus.MAX_INTENSITY * pack["units"][:, at]).astype(np.float32)
+    return pack["units"][:, at].astype(np.float32)
 
 
-def _same_faces(person: I64, identity: NDArray[np.floating], root: Path) -> None:
+def _same_faces(person: I64, identity: NDArray[np.floating], path: Path) -> None:
     """Refuses numbers of people that stand for several faces: identities of edits would mean nothing."""
     for number in np.unique(person):
         if np.ptp(identity[person == number], axis=0).max() > 1e-3:
             raise InputError(
-                f"expected one face per person in {printable(root)}; person {number} has several; draw others"
+                f"expected one face per person in {printable(path)}; person {number} has several; draw others"
             )
 
 
