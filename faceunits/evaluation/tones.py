@@ -56,8 +56,8 @@ def report(
         shard = renders.checked(fits.read_shard(path, count), path, on.models)
         if "skin_tone" not in shard:
             raise InputError(
-                f"expected skin_tone in {printable(path)}; it was drawn before shards had it; draw the same "
-                "faces again with synthesize and the same settings"
+                f"expected skin_tone in {printable(path)}; it was drawn before shards had it; remove it and "
+                "draw the same faces again with synthesize"
             )
         gap = shard.get("lip_gap", np.full(len(shard["au"]), np.nan)).astype(np.float32)
         truth.append(pd.DataFrame(aus.columns(on.models.names, shard["au"].astype(np.float32), gap)))
