@@ -8,8 +8,8 @@ A photo that cannot be read, or shows no face, is a row that says so; the rest o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from faceunits import aus
-from faceunits.errors import AlignmentError, ConfigError, InputError
-from faceunits.io import image as image_io
+from faceunits import aus, photos
+from faceunits.errors import ConfigError, InputError
 from faceunits.io import video as video_io
-from faceunits.io.files import make_folder, printable
+from faceunits.io.files import printable
+from faceunits.photos import UNREADABLE as UNREADABLE
+from faceunits.photos import Input, Photo, R
 from faceunits.types import Face, FitResult, Reading
 
 if TYPE_CHECKING:
@@ -41,26 +42,8 @@ COLUMNS = (
 )  # fmt: skip
 """Columns before those of the action units; names of OpenFace where it has one."""
 
-UNREADABLE = "unreadable: "
-"""Beginning of `reason` in the row of a file that could not be read."""
-
 METHODS = ("fast", "refine", "fit")
 """One pass of E; that and a few steps of the fit; the whole fit. More time, more evidence."""
-
-_OVERLAY_SIDE = 1280
-
-
-@dataclass
-class _Photo:
-    """One input on its way: what was found, and the rows it ends in."""
-
-    name: str
-    picture: U8 | None = None
-    reason: str = ""
-    faces: list[Face] = field(default_factory=list)
-    crops: list[F32 | None] = field(default_factory=list)
-    rolls_deg: list[float] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
 
 
 def estimate(
@@ -131,25 +114,24 @@ def estimate(
         machine = streaming.prepare(method, recipe, device, detector)
         window = streaming.Window(every, start_s, end_s)
         return streaming.mixed(inputs, machine, window, batch=batch, progress=progress)
-    names = _overlay_names(inputs, overlay)
-    detector, networks = detector or _detector(), models(device)
+    pictures = [] if overlay is None else photos.overlay_names(inputs, overlay)
+    finder, networks = detector or _detector(), models(device)
     rows: list[dict[str, Any]] = []
     done = 0
-    for group in _groups(
-        (_prepare(name, item, detector, networks.crop_size) for name, item in inputs), batch
-    ):
-        results = _measure(group, networks, measure, batch)
+    prepared = (photos.prepare(name, item, finder, networks.crop_size) for name, item in inputs)
+    for group in photos.groups(prepared, batch):
+        results = photos.measure(group, lambda crops: measure(crops, networks), batch)
         for photo, found in zip(group, results, strict=True):
             rows += _rows(photo, found)
-            if names and any(found):
-                _write_overlay(names[done], photo, found)
+            if pictures and any(found):
+                photos.write_overlay(pictures[done], photo, found)
             done += 1
             if progress:
                 progress(done, len(inputs), photo.name)
     return pd.DataFrame(rows, columns=all_columns(networks.names))
 
 
-def is_video(item: tuple[str, Path | U8]) -> bool:
+def is_video(item: Input) -> bool:
     """Whether a named input is a video."""
     return isinstance(item[1], Path) and video_io.is_video(item[1])
 
@@ -186,22 +168,19 @@ def fit(
     Raises:
         InputError: the photo cannot be read or shows no face.
     """
+    from faceunits import fitting
+
     detector, networks = detector or _detector(), models(device)
     inputs = _inputs(source)
     if len(inputs) != 1:
         raise InputError(f"expected one photo; got {len(inputs)}; use estimate for several")
-    photo = _prepare(*inputs[0], detector, networks.crop_size)
-    found = [f for f in _measure([photo], networks, measurer("fit", recipe), batch)[0] if f]
+    photo = photos.prepare(*inputs[0], detector, networks.crop_size)
+    results = photos.measure([photo], lambda crops: fitting.fit(crops, networks, recipe=recipe), batch)
+    found = [place for place in results[0] if place]
     if not found:
         reason = (photo.reason or photo.reasons[0]).removeprefix(UNREADABLE)
         raise InputError(f"expected a face in {photo.name}; {reason}; use another photo")
-    return _join([select(fitted(result), index) for result, index in found])
-
-
-def fitted(result: Reading) -> FitResult:
-    """The same, known to carry its evidence."""
-    assert isinstance(result, FitResult)  # `measurer` was asked for it
-    return result
+    return join([select(result, index) for result, index in found])
 
 
 Measure = Callable[[F32, "Models"], Reading]
@@ -219,25 +198,19 @@ def measurer(
 
     if method not in METHODS:
         raise ConfigError(f"expected the method {', '.join(METHODS)}; got {method!r}")
-    if engine != "auto" and (method != "fast" or evidence):
-        raise ConfigError(f"only the method fast, without overlay, has engines; got {engine!r}; leave it out")
+    if engine != "auto" and method != "fast":
+        raise ConfigError(f"only the method fast has engines; got {engine!r}; leave it out")
     if method == "fit":
         fitting.recipe(recipe)  # refused now rather than after the first photo
         return lambda crops, networks: fitting.fit(crops, networks, recipe=recipe)
     if recipe != "default":
         raise ConfigError(f"the method {method} has no recipe; got {recipe!r}; use --method fit")
-    if method == "fast":
-        return _with_evidence if evidence else _reader(engine)
-    return lambda crops, networks: fitting.fit(crops, networks, recipe=method)
-
-
-def _with_evidence(crops: F32, networks: Models) -> FitResult:
-    """The fast reading, its very numbers, and the face that M draws for it."""
-    from faceunits import fitting
-
-    reading = fitting.read(crops, networks)
-    drawn = fitting.fit(crops, networks, recipe="fast")
-    return replace(drawn, **{f.name: getattr(reading, f.name) for f in fields(Reading)})
+    if method == "refine":
+        return lambda crops, networks: fitting.fit(crops, networks, recipe="refine")
+    read = _reader(engine)
+    if not evidence:
+        return read
+    return lambda crops, networks: fitting.illustrate(read(crops, networks), crops, networks)
 
 
 def _reader(engine: str) -> Measure:
@@ -246,32 +219,34 @@ def _reader(engine: str) -> Measure:
 
     if engine not in engines.ENGINES:
         raise ConfigError(f"expected the engine {', '.join(engines.ENGINES)}; got {engine!r}")
-    chosen: dict[int, engines.Read] = {}
+    chosen: tuple[Models, engines.Read] | None = None
 
     def read(crops: F32, networks: Models) -> Reading:
-        if id(networks) not in chosen:
-            chosen[id(networks)] = engines.choose(networks, engine)
-        return chosen[id(networks)](crops)
+        nonlocal chosen
+        if chosen is None or chosen[0] is not networks:
+            chosen = networks, engines.choose(networks, engine)
+        return chosen[1](crops)
 
     return read
 
 
-def select(result: FitResult, index: int) -> FitResult:
-    """The fit of one face as a batch of one."""
+def select(result: R, index: int) -> R:
+    """The measurement of one face as a batch of one."""
     return _over_faces([result], lambda parts, axis: np.take(parts[0], [index], axis=axis))
 
 
-def _join(results: Sequence[FitResult]) -> FitResult:
+def join(results: Sequence[R]) -> R:
+    """Measurements of some faces each, at least one, as one of them all."""
     return _over_faces(results, lambda parts, axis: np.concatenate(parts, axis=axis))
 
 
-def _over_faces(
-    results: Sequence[FitResult], change: Callable[[list[NDArray[Any]], int], NDArray[Any]]
-) -> FitResult:
+def _over_faces(results: Sequence[R], change: Callable[[list[NDArray[Any]], int], NDArray[Any]]) -> R:
     """Apply `change` to every array of the results along the axis of the faces: the last of `trace`."""
-    arrays = [f.name for f in fields(FitResult) if f.name != "names"]
-    changed = {n: change([getattr(r, n) for r in results], 1 if n == "trace" else 0) for n in arrays}
-    return FitResult(names=results[0].names, **changed)
+    arrays = [f.name for f in fields(results[0]) if f.name != "names"]
+    changed: dict[str, Any] = {
+        n: change([getattr(r, n) for r in results], 1 if n == "trace" else 0) for n in arrays
+    }
+    return replace(results[0], **changed)
 
 
 @cache
@@ -304,10 +279,10 @@ def models(device: str = "auto") -> Models:
     return fitting.load(device=device)
 
 
-def _inputs(source: Source) -> list[tuple[str, Path | U8]]:
+def _inputs(source: Source) -> list[Input]:
     """Printable name and file or picture of each input."""
     items = [source] if isinstance(source, str | os.PathLike | np.ndarray) else list(source)
-    out: list[tuple[str, Path | U8]] = []
+    out: list[Input] = []
     for i, item in enumerate(items):
         if isinstance(item, np.ndarray):
             if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3 or 0 in item.shape:
@@ -324,60 +299,7 @@ def _inputs(source: Source) -> list[tuple[str, Path | U8]]:
     return out
 
 
-def _prepare(name: str, item: Path | U8, detector: FaceSource, size: int) -> _Photo:
-    """Read one input, find its faces and cut them out."""
-    from faceunits.alignment import warp
-
-    try:
-        picture = item if isinstance(item, np.ndarray) else image_io.read(item)
-    except InputError as error:
-        return _Photo(name, reason=f"{UNREADABLE}{error}")
-    photo = _Photo(name, picture)
-    photo.faces = sorted(detector(picture), key=lambda f: -float(f.box[2] * f.box[3]))
-    if not photo.faces:
-        photo.reason = f"no face found in {picture.shape[1]} x {picture.shape[0]} pixels"
-    for face in photo.faces:
-        try:
-            matrix = np.asarray(warp.similarity(face.points[None], size))[0]
-            crop, roll, reason = warp.crop(picture, matrix, size), float(warp.roll_deg(matrix)), ""
-        except AlignmentError as error:
-            crop, roll, reason = None, float("nan"), f"not aligned: {error}"
-        photo.crops.append(crop)
-        photo.rolls_deg.append(roll)
-        photo.reasons.append(reason)
-    return photo
-
-
-def _groups(photos: Iterable[_Photo], batch: int) -> Iterator[list[_Photo]]:
-    """Photos until their faces fill a batch: memory stays constant in the number of photos."""
-    group: list[_Photo] = []
-    faces = 0
-    for photo in photos:
-        group.append(photo)
-        faces += len(photo.faces)
-        if faces >= batch or len(group) >= batch:
-            yield group
-            group, faces = [], 0
-    if group:
-        yield group
-
-
-Found = list[tuple[Reading, int] | None]
-
-
-def _measure(group: Sequence[_Photo], networks: Models, measure: Measure, batch: int) -> list[Found]:
-    """For each photo and face the result that holds it and its place there; None where there is no crop."""
-    crops = [crop for photo in group for crop in photo.crops if crop is not None]
-    places: list[tuple[Reading, int]] = []
-    for start in range(0, len(crops), batch):
-        part = np.stack(crops[start : start + batch])
-        result = measure(part, networks)
-        places += [(result, i) for i in range(len(part))]
-    following = iter(places)
-    return [[None if crop is None else next(following) for crop in photo.crops] for photo in group]
-
-
-def _rows(photo: _Photo, found: Found) -> list[dict[str, Any]]:
+def _rows(photo: Photo, found: Sequence[tuple[Reading, int] | None]) -> list[dict[str, Any]]:
     base: dict[str, Any] = {"input": photo.name, "frame": 0, "timestamp": 0.0}
     if not photo.faces:
         return [base | {"face_id": -1, "success": 0, "reason": photo.reason}]
@@ -409,42 +331,3 @@ def measured(
         "pose_pitch_deg": float(result.pose_deg[index, 0]),
         "pose_yaw_deg": float(result.pose_deg[index, 1]),
     }
-
-
-def _overlay_names(
-    inputs: Sequence[tuple[str, Path | U8]], folder: str | os.PathLike[str] | None
-) -> list[Path]:
-    """A file per input in the overlay folder; equal names are told apart by a number."""
-    if folder is None:
-        return []
-    make_folder(folder, "choose another with --overlay")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"no permission to write to {printable(folder)}; choose another with --overlay")
-    taken: set[str] = set()
-    out = []
-    for name, item in inputs:
-        stem = printable(item.stem) if isinstance(item, Path) else name
-        unique, number = stem, 2
-        while unique in taken:
-            unique, number = f"{stem}-{number}", number + 1
-        taken.add(unique)
-        out.append(Path(folder, f"{unique}_overlay.png"))
-    return out
-
-
-def _write_overlay(path: Path, photo: _Photo, found: Found) -> None:
-    from faceunits.viz import overlay
-
-    assert photo.picture is not None  # there are faces, so it was read
-    small, factor = image_io.shrink(photo.picture, _OVERLAY_SIDE)
-    sheets = []
-    for i, (face, crop, place) in enumerate(zip(photo.faces, photo.crops, found, strict=True)):
-        if place and crop is not None:
-            scaled = Face(face.box * np.float32(factor), face.points * np.float32(factor), face.score)
-            title = f"{Path(photo.name).name}, face {i}"
-            sheets.append(
-                overlay.sheet(
-                    small, scaled, crop, fitted(place[0]), place[1], roll_deg=photo.rolls_deg[i], title=title
-                )
-            )
-    image_io.write(path, overlay.stack(sheets))

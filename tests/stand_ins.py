@@ -6,6 +6,7 @@ its AU12, so that a test can tell rows apart.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,10 @@ def read(crops: NDArray[np.float32], models: StandInModels) -> Reading:
     return Reading(**{name: getattr(whole, name) for name in Reading.__dataclass_fields__})
 
 
+def illustrate(reading: Reading, crops: NDArray[np.float32], models: StandInModels) -> FitResult:
+    return replace(fit(crops, models), au=reading.au)
+
+
 def render(
     models: StandInModels,
     au: dict[str, float],
@@ -92,7 +97,7 @@ def install(patch: pytest.MonkeyPatch) -> None:
     """Put the stand-ins in the place of the networks."""
     patch.setattr(estimation, "_detector", lambda: detect)
     patch.setattr(estimation, "models", lambda device="auto": StandInModels())
-    for function in (fit, read, render, transfer):
+    for function in (fit, illustrate, read, render, transfer):
         patch.setattr(fitting, function.__name__, function, raising=False)
 
 

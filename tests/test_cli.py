@@ -15,7 +15,7 @@ import pytest
 import stand_ins
 from stand_ins import picture, save
 
-from faceunits import cli, cli_train, estimation
+from faceunits import cli, cli_train, photos
 from faceunits.io import image
 
 ONE = picture((30, 40, 60, 240))
@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_nothing(command, tmp_path: Path, monkeypatch: pytest.Monk
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(estimation, "_measure", interrupt)
+    monkeypatch.setattr(photos, "measure", interrupt)
     save(tmp_path / "a.png", ONE)
     code, out, err = command("estimate", tmp_path / "a.png", "-o", tmp_path / "out.csv")
     assert (code, out) == (130, "")

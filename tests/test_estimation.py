@@ -12,9 +12,10 @@ import stand_ins
 from stand_ins import picture, save
 
 import faceunits as fu
-from faceunits import aus, estimation
+from faceunits import aus, engine, estimation
 from faceunits.alignment import adapters
 from faceunits.errors import ConfigError, InputError
+from faceunits.types import Reading
 
 ONE = picture((30, 40, 60, 240))
 TWO = picture((20, 40, 40, 210), (180, 40, 80, 250))
@@ -212,3 +213,33 @@ def test_an_overlay_changes_no_number(tmp_path: Path) -> None:
     plain, shown = fu.estimate(TWO), fu.estimate(TWO, overlay=tmp_path)
     pd.testing.assert_frame_equal(plain, shown)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_faces_of_several_batches_are_joined_as_one() -> None:
+    crops = np.random.default_rng(0).random((5, 3, 8, 8), np.float32)
+    for measure in (stand_ins.fit, stand_ins.read):
+        whole = measure(crops, stand_ins.StandInModels())
+        parts = [measure(crops[i : i + 2], stand_ins.StandInModels()) for i in (0, 2, 4)]
+        joined = estimation.join(parts)
+        assert type(joined) is type(whole)
+        for name in ("au", "pose_deg", "confidence", "landmarks"):
+            np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
+    assert isinstance(whole, Reading)
+    fits = [
+        stand_ins.fit(crops[:2], stand_ins.StandInModels()),
+        stand_ins.fit(crops[2:], stand_ins.StandInModels()),
+    ]
+    assert estimation.join(fits).trace.shape == (30, 5)  # faces come last there
+
+
+def test_an_engine_is_never_that_of_other_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks made where others were freed have their number (`id`), not their weights."""
+    monkeypatch.setattr(engine, "choose", lambda networks, name: lambda crops: networks.mark)
+    read = estimation.measurer("fast")
+
+    class Networks:
+        def __init__(self, mark: int) -> None:
+            self.mark = mark
+
+    for mark in range(20):
+        assert read(np.zeros((1, 3, 8, 8), np.float32), Networks(mark)) == mark

@@ -16,6 +16,7 @@ from faceunits.fitting import loss, optimise, prior
 from faceunits.fitting import models as fitting_models
 from faceunits.fitting.pipeline import LANDMARK_MIRROR, agreement
 from faceunits.networks.parser import Features
+from faceunits.types import Reading
 
 P = 2 + N_AU + N_IDENTITY
 RECIPES = {"default": optimise.DEFAULT, "paper": optimise.PAPER}
@@ -79,6 +80,46 @@ def test_the_loss_falls(name):
 def test_fits_repeat():
     a, b = (fitting.fit(crops(2), models()) for _ in range(2))
     np.testing.assert_array_equal(a.au, b.au)
+
+
+def test_a_fit_looks_at_each_side_of_a_photo_once(monkeypatch):
+    own = models()
+    seen = []
+    whole = type(own.networks.parser).forward
+
+    def counting(self: object, image: Tensor, *, heads: bool = True) -> Features:
+        seen.extend([image] * heads)
+        return whole(self, image, heads=heads)
+
+    monkeypatch.setattr(type(own.networks.parser), "forward", counting)
+    fitting.fit(crops(1), own, replace(optimise.DEFAULT, iterations=1))
+    assert len(seen) == 2
+    assert torch.equal(seen[0], seen[1].flip(-1))
+
+
+def test_both_views_are_observed_as_each_alone():
+    m, image = models(), torch.from_numpy(crops(2))
+    mirrors = torch.from_numpy(m.profile.mirror()), torch.from_numpy(LANDMARK_MIRROR)
+    both = optimise.observe_both(m.networks, image, optimise.DEFAULT, *mirrors)
+    for target, view in zip(both, (image, image.flip(-1)), strict=True):
+        alone = optimise.observe(m.networks, view, optimise.DEFAULT, *mirrors)
+        assert torch.equal(target.points, alone.points)
+        assert torch.equal(target.readings, alone.readings)
+        assert torch.equal(target.probability, alone.probability)
+        assert all(torch.equal(a, b) for a, b in zip(target.maps, alone.maps, strict=True))
+
+
+def test_an_illustrated_reading_is_the_reading_and_what_a_fit_draws_for_it():
+    image = crops(2)
+    reading, drawn = fitting.read(image, models()), fitting.fit(image, models(), "fast")
+    shown = fitting.illustrate(reading, image, models())
+    for name in Reading.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(shown, name), getattr(reading, name), err_msg=name)
+    np.testing.assert_array_equal(shown.parsing, drawn.parsing)
+    # read by the lean E, whose batch norms are folded: equal to rounding
+    np.testing.assert_allclose(shown.image, drawn.image, atol=1e-4)
+    np.testing.assert_allclose(shown.residual, drawn.residual, atol=1e-4)
+    assert shown.trace.shape == (0, 2)
 
 
 def test_an_unknown_recipe_or_optimiser_is_refused():

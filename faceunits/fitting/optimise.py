@@ -130,19 +130,41 @@ def observe(
     """
     with torch.no_grad():
         seen = networks.parser(crops)
-        maps = loss.masked(seen, networks.beta, attention=recipe.attention)
-        probability = seen.logits.float().softmax(1)
-        if seen.readings is None and not _needs_heads(recipe):
-            nothing = crops.new_zeros(len(crops), 0)
-            return Target(maps, probability, crops.new_zeros(len(crops), 0, 2), nothing)
-        points, readings = heard(seen)
-        if recipe.mirror:
-            other = heard(networks.parser(crops.flip(-1)))
-            turned = turned_back(*other, au_mirror, point_mirror, crops.shape[-1])
-            points, known = (points + turned[0]) / 2, networks.n_au + 3
-            readings = torch.cat([(readings + turned[1])[:, :known] / 2, readings[:, known:]], 1)
-        if recipe.curves:
-            readings = to_scale(networks, readings)
+        mirrored = recipe.mirror and seen.readings is not None
+        turned = networks.parser(crops.flip(-1)) if mirrored else None
+        return _target(networks, seen, turned, recipe, au_mirror, point_mirror)
+
+
+def observe_both(
+    networks: Networks, crops: Tensor, recipe: Recipe, au_mirror: Tensor, point_mirror: Tensor
+) -> tuple[Target, Target]:
+    """What `observe` says of the photos and, with `recipe.mirror`, of their mirror images: E looks at each
+    only once."""
+    with torch.no_grad():
+        seen, turned = networks.parser(crops), networks.parser(crops.flip(-1))
+        straight = _target(networks, seen, turned, recipe, au_mirror, point_mirror)
+        return straight, _target(networks, turned, seen, recipe, au_mirror, point_mirror)
+
+
+def _target(
+    networks: Networks, seen: Features, turned: Features | None, recipe: Recipe, au_mirror: Tensor,
+    point_mirror: Tensor,
+) -> Target:  # fmt: skip
+    """The target of what E says of crops and, if that counts, of their mirror images."""
+    maps = loss.masked(seen, networks.beta, attention=recipe.attention)
+    probability = seen.logits.float().softmax(1)
+    if seen.readings is None and not _needs_heads(recipe):
+        count = len(probability)
+        nothing = probability.new_zeros(count, 0)
+        return Target(maps, probability, probability.new_zeros(count, 0, 2), nothing)
+    points, readings = heard(seen)
+    if turned is not None:
+        size, known = networks.generator.config.size, networks.n_au + 3
+        other = turned_back(*heard(turned), au_mirror, point_mirror, size)
+        points = (points + other[0]) / 2
+        readings = torch.cat([(readings + other[1])[:, :known] / 2, readings[:, known:]], 1)
+    if recipe.curves:
+        readings = to_scale(networks, readings)
     return Target(maps, probability, points, readings)
 
 

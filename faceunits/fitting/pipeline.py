@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from faceunits.rig.shape import POSE_RANGE_DEG
 from faceunits.types import LANDMARK_MIRROR, FitResult, Reading
 
 F32 = NDArray[np.float32]
+
 
 def read(crops: F32, models: Models) -> Reading:
     """Parameters of aligned faces as E reads them, without a fit, on the parameters' scale.
@@ -83,14 +85,41 @@ def fit(crops: F32, models: Models, recipe: str | Recipe = "default") -> FitResu
     networks, place = models.networks, models.device
     mirror = torch.from_numpy(models.profile.mirror()).to(place)
     points = torch.from_numpy(LANDMARK_MIRROR).to(place)
-    target = optimise.observe(networks, photo, settings, mirror, points)
+    if not settings.mirror:
+        target = optimise.observe(networks, photo, settings, mirror, points)
+        y, trace = optimise.descend(networks, target, settings)
+        return _result(models, settings, y, trace, target)
+    # neither M nor E is quite symmetric: the mirrored photo is fitted too, and both count alike
+    target, turned = optimise.observe_both(networks, photo, settings, mirror, points)
     y, trace = optimise.descend(networks, target, settings)
-    if settings.mirror:
-        # neither M nor E is quite symmetric: the mirrored photo is fitted too, and both count alike
-        turned = optimise.observe(networks, photo.flip(-1), settings, mirror, points)
-        other, _ = optimise.descend(networks, turned, settings)
-        y = _mean_of_sides(y, other, mirror)
+    y = _mean_of_sides(y, optimise.descend(networks, turned, settings)[0], mirror)
     return _result(models, settings, y, trace, target)
+
+
+def illustrate(reading: Reading, crops: F32, models: Models) -> FitResult:
+    """A reading of crops, number for number, with the face that M draws for it as evidence.
+
+    Args:
+        reading: of `crops`, by `read` or another engine.
+        crops: `(B, 3, S, S)`, as for `read`.
+        models: of `load`.
+
+    Raises:
+        ParameterError: crops of another size.
+    """
+    photo, networks = _checked(crops, models), models.networks
+    values = np.concatenate(
+        [reading.au, reading.lip_gap[:, None], reading.pose_deg / POSE_RANGE_DEG, reading.identity - 0.5], 1
+    )
+    with torch.no_grad():
+        seen = networks.parser(photo, heads=False)
+        target = loss.Target(
+            loss.masked(seen, networks.beta), seen.logits.float().softmax(1),
+            torch.from_numpy(reading.landmarks).to(photo), torch.from_numpy(values).to(photo),
+        )  # fmt: skip
+    y, trace = optimise.descend(networks, target, optimise.FAST)
+    drawn = _result(models, optimise.FAST, y, trace, target)
+    return replace(drawn, **{f.name: getattr(reading, f.name) for f in fields(Reading)})
 
 
 def _mean_of_sides(y: Tensor, turned: Tensor, mirror: Tensor) -> Tensor:

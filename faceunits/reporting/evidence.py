@@ -20,6 +20,7 @@ F32 = NDArray[np.float32]
 
 _CANDIDATES = 1000
 _UNITS_COMPARED = 6
+_PANELS = ("photo", "aligned crop, landmarks", "fitted face", "residual (bright = large)")
 
 
 def spread(recording: Recording, courses: Sequence[Course], count: int) -> Iterator[tuple[Course, list[int]]]:
@@ -78,12 +79,8 @@ def fit(
             result = fitting.fit(aligned.crop[None], networks)
             confidence = float(result.confidence[0])
             face = Face(box, five_points(aligned.landmarks).astype(np.float32), confidence)
-            pictures = {
-                "photo": overlay._photo_panel(region, face),
-                "aligned crop, landmarks": overlay._crop_panel(aligned.crop, result.landmarks[0]),
-                "fitted face": overlay._square(overlay._picture(result.image[0])),
-                "residual (bright = large)": overlay._residual_panel(aligned.crop, result.residual[0]),
-            }
+            panels = overlay.panels(region, face, aligned.crop, result, 0)
+            pictures = {name: panels[name] for name in _PANELS}
             fitted = {k: float(v[0]) for k, v in aus.columns(result.names, result.au, result.lip_gap).items()}
             pairs = _strongest(
                 (unit, value(recording, course, row, unit + "_r"), fitted[unit + "_r"])

@@ -51,14 +51,7 @@ def sheet(
             result.names, result.au[index : index + 1], result.lip_gap[index : index + 1]
         ).items()
     }
-    panels = [
-        ("photo", _photo_panel(photo, face)),
-        ("aligned crop, landmarks", _crop_panel(crop, result.landmarks[index])),
-        ("fitted face", _square(_picture(result.image[index]))),
-        ("parsing of the crop", _square(colours.parsing(result.parsing[index]), nearest=True)),
-        ("parsing of the fitted face", _square(colours.parsing(result.parsing_fitted[index]), nearest=True)),
-        ("residual (bright = large)", _residual_panel(crop, result.residual[index])),
-    ]
+    shown = panels(photo, face, crop, result, index)
     bars = bar_chart(values)
     head = _CAPTION + 10
     step = PANEL + _CAPTION + _GAP
@@ -70,12 +63,24 @@ def sheet(
         f"confidence {result.confidence[index]:.2f}"
     )
     draw.text((_GAP, 8), line.strip(), fill=_INK, font=_font(19))
-    for i, (caption, panel) in enumerate(panels):
+    for i, (caption, panel) in enumerate(shown.items()):
         x, y = _GAP + (i % 3) * (PANEL + _GAP), head + (i // 3) * step
         draw.text((x, y + 4), caption, fill=_INK, font=_font(15))
         canvas.paste(Image.fromarray(panel), (x, y + _CAPTION))
     canvas.paste(Image.fromarray(bars), (_GAP + 3 * (PANEL + _GAP), head))
     return np.array(canvas)
+
+
+def panels(photo: U8, face: Face, crop: F32, result: FitResult, index: int) -> dict[str, U8]:
+    """The six pictures of a sheet by their captions, `(PANEL, PANEL, 3)` uint8; arguments as for `sheet`."""
+    return {
+        "photo": _photo_panel(photo, face),
+        "aligned crop, landmarks": _crop_panel(crop, result.landmarks[index]),
+        "fitted face": _square(_picture(result.image[index])),
+        "parsing of the crop": _square(colours.parsing(result.parsing[index]), nearest=True),
+        "parsing of the fitted face": _square(colours.parsing(result.parsing_fitted[index]), nearest=True),
+        "residual (bright = large)": _residual_panel(crop, result.residual[index]),
+    }
 
 
 def stack(sheets: Sequence[U8]) -> U8:
