@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from faceunits import cli_edit, cli_export, cli_report, cli_train
+from faceunits.cli_options import Device, Recipe
 from faceunits.errors import ConfigError, FaceunitsError, InputError, ParameterError
 from faceunits.io.files import printable
 from faceunits.terminal import bar, say
@@ -37,9 +38,6 @@ app = typer.Typer(
 )
 for _part in (cli_train, cli_edit, cli_export, cli_report):
     _part.add_commands(app)
-
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
-Recipe = Annotated[str, typer.Option(help="default, or paper for GE-Net's own setting")]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from faceunits.cli_options import Device
 from faceunits.errors import InputError
 from faceunits.terminal import bar, say
 
@@ -29,7 +30,7 @@ def report(
         Path | None, typer.Option(help="film (.mp4) with boxes, landmarks and bars; needs --video")
     ] = None,
     landmarks: Annotated[bool, typer.Option(help="landmarks in the film; they take most of its time")] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Write a table as one HTML page that needs no network: courses, faces, peaks, gaps, a summary."""
     from faceunits import reporting

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from faceunits import cli_evaluate
-from faceunits.cli_evaluate import DetectorWeights, Device, Fitting, Generator, Output, Parser, Recipe
+from faceunits.cli_evaluate import finish, tell
+from faceunits.cli_options import DetectorWeights, Measuring, Method, Networks, Output, Recipe, spread
 from faceunits.errors import ConfigError, InputError
 from faceunits.io.files import printable
 from faceunits.terminal import bar, say
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from faceunits.evaluation.crops import Tool
-    from faceunits.evaluation.report import Report
 
-Method = Annotated[str, typer.Option(help="fast, refine or fit")]
 OutputFolder = Annotated[
     Path, typer.Option("--output", "-o", help="folder of the page (.md, .json), its pictures and tables")
 ]
@@ -34,34 +32,32 @@ Photos = Annotated[list[Path], typer.Argument(help="photos, or folders of photos
 def add_commands(evaluate: typer.Typer) -> None:
     """Register the commands of this file under `evaluate`."""
     for command in (renders, stability, mirror, robustness, groups, ablations):
-        evaluate.command(command.__name__)(command)
+        evaluate.command(command.__name__)(spread(command))
 
 
 def renders(
     shards: Annotated[list[Path], typer.Argument(help=".npz files of synthesize", metavar="SHARDS...")],
+    using: Networks,
     count: Annotated[int, typer.Option(help="faces of each shard", min=2)] = 200,
     method: Method = "fast",
     recipe: Recipe = "default",
-    parser: Parser = None,
-    generator: Generator = None,
-    fitting: Fitting = None,
-    device: Device = "auto",
     output: Output = None,
 ) -> None:
     """Agreement with the truth on rendered faces that trained nothing, and errors of left against right."""
     from faceunits.evaluation import crops
     from faceunits.evaluation import renders as steps
 
-    models = cli_evaluate._models(parser, generator, fitting, device)
     # crops come ready made: no detector is loaded
-    on = crops.tool(models, method, recipe, detector=lambda image: [])
+    on = crops.tool(using.load(), method, recipe, detector=lambda image: [])
     with bar("shards") as step:
         page = steps.renders(shards, on, count=count, progress=step)
-    page.about |= {"method": method} | cli_evaluate._about(recipe, parser, generator, fitting, "detector")
-    _finish(page, output, "renders")
+    page.about |= {"method": method} | using.about(recipe)
+    tell(page.figures)
+    finish(page, output, "renders")
 
 
 def stability(
+    using: Measuring,
     sources: Annotated[
         list[Path] | None,
         typer.Argument(help="videos, or tables of videos by this or another tool", metavar="VIDEO|TABLE..."),
@@ -75,19 +71,12 @@ def stability(
     ] = False,
     frames: Annotated[int, typer.Option(help="frames of a frozen photo", min=5)] = 60,
     interpolation: Annotated[str, typer.Option(help="of its shifts: fourier or bicubic")] = "fourier",
-    method: Method = "fast",
-    recipe: Recipe = "default",
-    parser: Parser = None,
-    generator: Generator = None,
-    fitting: Fitting = None,
-    detector: DetectorWeights = "detector",
-    device: Device = "auto",
     output: Output = None,
 ) -> None:
     """How still the units are: the paper's Table 3 on videos, and the jitter of frozen photos."""
     if not sources and not frozen:
         raise InputError("expected a video, a table, or --frozen with a photo; got none; name one")
-    if tracked and (parser or generator or fitting or recipe != "default"):
+    if tracked and (using.parser or using.generator or using.fitting or using.recipe != "default"):
         raise ConfigError(
             "expected the package's own networks with --tracked; got others or a recipe; leave out either"
         )
@@ -97,25 +86,27 @@ def stability(
 
     def tool() -> Tool:  # tables alone need no networks
         if not on:
-            on.append(_tool(method, recipe, parser, generator, fitting, detector, device))
+            on.append(using.tool())
         return on[0]
 
-    about = {"method": method, "frames": "tracked" if tracked else "each on its own"}
+    about = {"method": using.method, "frames": "tracked" if tracked else "each on its own"}
     if sources:
-        tables = {path.name: _track(path, method, tracked, tool) for path in sources}
+        tables = {path.name: _track(path, using.method, tracked, tool) for path in sources}
         page = steps.stability(tables)
         page.about |= about if on or tracked else {}
-        page.about |= cli_evaluate._about(recipe, parser, generator, fitting, detector) if on else {}
-        _finish(page, output, "stability")
+        page.about |= using.told() if on else {}
+        tell(page.figures)
+        finish(page, output, "stability")
     if frozen:
         options = steps.Frozen(frames=frames, interpolation=interpolation)
-        page = steps.frozen_report(_frozen(_photos(frozen), method, tracked, tool, options))
+        page = steps.frozen_report(_frozen(_photos(frozen), using.method, tracked, tool, options))
         page.about |= about | {
             "shift": f"up to {options.shift:g} px by {interpolation}",
             "noise": f"sigma {options.noise:g}/255", "frames of each photo": frames,
         }  # fmt: skip
-        page.about |= cli_evaluate._about(recipe, parser, generator, fitting, detector)
-        _finish(page, output, "frozen")
+        page.about |= using.told()
+        tell(page.figures)
+        finish(page, output, "frozen")
 
 
 def _track(path: Path, method: str, tracked: bool, tool: Callable[[], Tool]) -> pd.DataFrame:
@@ -155,27 +146,23 @@ def _frozen(
 
 def mirror(
     folder: Annotated[Path, typer.Argument(help="folder of photos", metavar="DIR")],
-    method: Method = "fast",
-    recipe: Recipe = "default",
-    parser: Parser = None,
-    generator: Generator = None,
-    fitting: Fitting = None,
-    detector: DetectorWeights = "detector",
-    device: Device = "auto",
+    using: Measuring,
     output: Output = None,
 ) -> None:
     """Agreement of photos with their mirror images, sides swapped."""
     from faceunits.evaluation import mirror as steps
 
-    on = _tool(method, recipe, parser, generator, fitting, detector, device)
+    on = using.tool()
     with bar("photos") as step:
         page = steps.mirror(folder, on, progress=step)
-    page.about |= {"method": method} | cli_evaluate._about(recipe, parser, generator, fitting, detector)
-    _finish(page, output, "mirror")
+    page.about |= {"method": using.method} | using.told()
+    tell(page.figures)
+    finish(page, output, "mirror")
 
 
 def robustness(
     photos: Photos,
+    using: Measuring,
     output: OutputFolder,
     other: Annotated[
         list[Path] | None, typer.Option(help="another tool's table of the pictures of --pictures; repeat")
@@ -185,13 +172,6 @@ def robustness(
     ] = None,
     only: Annotated[str, typer.Option(help="comma-separated kinds; else all: light, blur, noise, ...")] = "",
     pose: Annotated[bool, typer.Option(help="also draw each face turned")] = True,
-    method: Method = "fast",
-    recipe: Recipe = "default",
-    parser: Parser = None,
-    generator: Generator = None,
-    fitting: Fitting = None,
-    detector: DetectorWeights = "detector",
-    device: Device = "auto",
 ) -> None:
     """Drift of the units when the same photo gets worse (the paper's Figure 10), as curves."""
     from faceunits.evaluation import pages
@@ -201,16 +181,16 @@ def robustness(
     kinds = steps.chosen(only)
     # ours is called faceunits in the page
     others = {path.stem.replace("faceunits", "other"): readers.read_table(path) for path in other or []}
-    on = _tool(method, recipe, parser, generator, fitting, detector, device)
+    on = using.tool()
     with bar("photos") as step:
         measured, without = steps.measure(
             _photos(photos), on, kinds=kinds, pose=pose, pictures=pictures, progress=step
         )
     tables = {name: steps.of_other(measured, table) for name, table in others.items()}
     page, charts, drift = steps.report(measured, tables)
-    page.about |= {"photos without a face": ", ".join(without) or "none", "method": method}
-    page.about |= cli_evaluate._about(recipe, parser, generator, fitting, detector)
-    _tell(page.figures)
+    page.about |= {"photos without a face": ", ".join(without) or "none", "method": using.method}
+    page.about |= using.told()
+    tell(page.figures)
     _wrote(pages.write(page, output, "robustness", pictures=charts, tables=drift))
     if pictures and not others:
         say(
@@ -244,10 +224,12 @@ def groups(
         truth=readers.read_table(truth) if truth else None,
     )  # fmt: skip
     page.about |= {"table": printable(table)}
-    _finish(page, output, "groups")
+    tell(page.figures)
+    finish(page, output, "groups")
 
 
 def ablations(
+    using: Networks,
     output: OutputFolder,
     shard: Annotated[
         Path | None, typer.Option(help=".npz of synthesize kept for testing; else faces that M draws itself")
@@ -265,26 +247,22 @@ def ablations(
             help="NAME=FILE, weights in ResNet-50's public layout: ImageNet, expression, ...; repeat"
         ),
     ] = None,
-    parser: Parser = None,
-    generator: Generator = None,
-    fitting: Fitting = None,
     detector: DetectorWeights = "detector",
-    device: Device = "auto",
 ) -> None:
     """The paper's ablations as one page: feature spaces, expressions, iterations, recipes, identity."""
     from faceunits.evaluation import ablations as steps
     from faceunits.evaluation import pages, spaces
 
     files = dict(_named(text) for text in resnet or [])
-    models = cli_evaluate._models(parser, generator, fitting, device)
+    models = using.load()
     all_spaces = spaces.spaces(models, vgg=vgg, resnets=files)
     if quick:
         count, people = min(count, steps.QUICK_FACES), min(people, steps.QUICK_FACES)
     faces, groups_ = steps.gather(models, shard, pairs, count, people, detector)
     page = steps.run(models, all_spaces, faces, groups_, steps.QUICK if quick else steps.Plan(), tell=say)
     page.report.about |= {"rendered": "a shard" if shard else "faces that M draws itself: a closed loop"}
-    page.report.about |= cli_evaluate._about("as named", parser, generator, fitting, detector)
-    _tell(page.report.figures)
+    page.report.about |= using.about("as named", detector)
+    tell(page.report.figures)
     _wrote(pages.write(page.report, output, "ablations", pictures=page.pictures))
 
 
@@ -295,31 +273,10 @@ def _named(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _tool(
-    method: str, recipe: str, parser: Path | None, generator: Path | None, fitting: Path | None,
-    detector: str, device: str,
-) -> Tool:  # fmt: skip
-    from faceunits.alignment.detect import Detector
-    from faceunits.evaluation import crops
-
-    models = cli_evaluate._models(parser, generator, fitting, device)
-    return crops.tool(models, method, recipe, detector=Detector(detector))
-
-
 def _photos(paths: list[Path]) -> list[Path]:
     from faceunits.io import image
 
     return image.find(paths)
-
-
-def _finish(page: Report, output: Path | None, name: str) -> None:
-    _tell(page.figures)
-    cli_evaluate._finish(page, output, name)
-
-
-def _tell(figures: Any) -> None:
-    for figure in figures:
-        say(figure.line())
 
 
 def _wrote(paths: list[Path]) -> None:
