@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from faceunits import aus, weights
 from faceunits.errors import ConfigError, InputError
+from faceunits.evaluation import photos
 from faceunits.fitting import load
 from faceunits.rig.shade import HELEN_MIRROR
 from faceunits.training import generator, loop, parser, people
@@ -181,14 +182,14 @@ def test_a_short_training_gives_weights_that_load(tmp_path):
 
 
 def test_kept_out_people_are_named():
-    assert people.is_kept_out("london", "042")
-    assert not people.is_kept_out("london", "001")
-    assert people.is_kept_out("canada", "003f")
-    assert people.is_kept_out("congress", "anyone", 0)
-    assert not people.is_kept_out("congress", "anyone", 1)
-    assert people.is_kept_out("interfaces_cc0", "anyone")
-    assert people.is_kept_out("a set of tomorrow", "anyone")  # unknown sets train nothing
-    rules = people.kept_out()
+    assert photos.is_kept_out("london", "042")
+    assert not photos.is_kept_out("london", "001")
+    assert photos.is_kept_out("canada", "003f")
+    assert photos.is_kept_out("congress", "anyone", 0)
+    assert not photos.is_kept_out("congress", "anyone", 1)
+    assert photos.is_kept_out("interfaces_cc0", "anyone")
+    assert photos.is_kept_out("a set of tomorrow", "anyone")  # unknown sets train nothing
+    rules = photos.kept_out()
     assert len(set(rules["london"])) == 24
     assert len(set(rules["canada"])) == 8
 
@@ -211,10 +212,10 @@ def test_a_crops_label_is_its_nearest_pixel():
 def test_people_kept_out_never_train(monkeypatch):
     def names(source: str, *, keep: bool) -> set[str]:
         # pictures are not needed to know who is read
-        monkeypatch.setattr(people, "_read", lambda root, source, name: iter([f"{source}/{name}"]))
+        monkeypatch.setattr(people, "_read", lambda album, row: iter([album.person(row)]))
         return {n for n in people.people(FACES, keep=keep) if n.startswith(source)}
 
-    rules = people.kept_out()
+    rules = photos.kept_out()
     for source in ("london", "canada"):
         kept, used = names(source, keep=True), names(source, keep=False)
         assert kept == {f"{source}/{n}" for n in rules[source]}
@@ -226,18 +227,12 @@ def test_people_kept_out_never_train(monkeypatch):
 
 
 @needs_faces
-def test_both_lists_of_kept_out_people_agree():
-    """The detector's reader and that of E take the same people."""
-    from faceunits.evaluation import photos
-
-    ids = {"congress": sorted(str(p.stem) for p in (FACES / "congress" / "images").glob("*.jpg"))}
-    for name in ("london", "canada"):
-        with np.load(FACES / name / "landmarks.npz") as pack:
-            ids[name] = sorted(str(i) for i in pack["ids"])
-    mine = {
-        f"{s}/{n}" for s, names in ids.items() for i, n in enumerate(names) if people.is_kept_out(s, n, i)
-    }
-    assert mine == photos.kept_out(FACES)
+def test_every_fifth_portrait_trains_nothing():
+    album = photos.album(FACES / "congress")
+    names = sorted(p.stem for p in (FACES / "congress" / "images").glob("*.jpg"))
+    assert names == sorted(album.ids)
+    held = {name for name, kept in zip(album.ids, album.kept_out, strict=True) if kept}
+    assert held == set(names[::5])
 
 
 @needs_faces

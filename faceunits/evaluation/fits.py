@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from faceunits import aus, fitting
+from faceunits import aus, estimation, fitting
 from faceunits.errors import InputError
-from faceunits.evaluation import metrics
+from faceunits.evaluation import metrics, photos
 from faceunits.fitting.optimise import Recipe
 from faceunits.io.files import printable
 from faceunits.types import FitResult
@@ -27,12 +27,8 @@ F32 = NDArray[np.float32]
 
 def fit_all(crops: F32, models: fitting.Models, recipe: str | Recipe, *, batch: int = 16) -> FitResult:
     """`fit` in batches, joined."""
-    parts = [fitting.fit(crops[i : i + batch], models, recipe) for i in range(0, len(crops), batch)]
-    joined: dict[str, Any] = {"names": parts[0].names}
-    for key in FitResult.__dataclass_fields__:
-        if key != "names":
-            joined[key] = np.concatenate([getattr(p, key) for p in parts], axis=1 if key == "trace" else 0)
-    return FitResult(**joined)
+    starts = range(0, len(crops), batch)
+    return estimation.join([fitting.fit(crops[i : i + batch], models, recipe) for i in starts])
 
 
 def read_shard(path: str | Path, count: int) -> dict[str, NDArray[Any]]:
@@ -202,11 +198,10 @@ def london(faces: str | Path, size: int, *, which: str = "kept_out", detector: A
     """
     from faceunits.alignment import detect, warp
     from faceunits.io import image as images
-    from faceunits.training import people
 
     root = Path(faces) / "london"
     labels = pd.read_csv(root / "contrast_labels.csv", comment="#", dtype={"id": str}).set_index("id")
-    ids = [i for i in labels.index if which == "all" or people.is_kept_out("london", i)]
+    ids = [i for i in labels.index if which == "all" or photos.is_kept_out("london", i)]
     finder = detector or detect.Detector()
     stacks: dict[str, list[F32]] = {"neutral": [], "smiling": []}
     for kind, stack in stacks.items():

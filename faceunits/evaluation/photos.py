@@ -1,4 +1,4 @@
-"""Portraits with five points, and face-free pictures, for training and testing the detector.
+"""Portrait sets, their photos with five points, and face-free pictures, to train and to test on.
 
 The people of `kept_out.toml` and the others never mix. Points are hand-placed where the set has them;
 automatic ones are moved by the mean difference to the hand-placed ones, so that all mean the same spot.
@@ -7,9 +7,12 @@ automatic ones are moved by the mean difference to the hand-placed ones, so that
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,61 @@ from PIL import Image
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
+
+
+ALBUMS = ("london", "canada", "congress")
+"""Portrait sets with landmarks, each in the folder of its name."""
+
+
+@dataclass(frozen=True)
+class Album:
+    """A portrait set: for each row the person of `ids`, whether they are `kept_out`, and `marks`, arrays
+    of landmarks by name."""
+
+    folder: Path
+    ids: tuple[str, ...]
+    kept_out: NDArray[np.bool_]
+    marks: Mapping[str, NDArray[np.floating]]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def person(self, row: int) -> str:
+        """`set/identifier`."""
+        return f"{self.name}/{self.ids[row]}"
+
+    def picture(self, kind: str, row: int) -> U8:
+        """`(H, W, 3)` the photo of a person in the subfolder `kind`."""
+        with Image.open(self.folder / kind / f"{self.ids[row]}.jpg") as picture:
+            return np.asarray(picture.convert("RGB"))
+
+
+@cache
+def album(folder: Path) -> Album:
+    """The portrait set of a folder that is named as one of `ALBUMS`."""
+    with np.load(folder / ("landmarks_auto.npz" if folder.name == "congress" else "landmarks.npz")) as pack:
+        marks = {name: pack[name] for name in pack.files if name != "ids"}
+        ids = tuple(map(str, pack["ids"]))
+    places = {name: place for place, name in enumerate(sorted(ids))}
+    held = np.array([is_kept_out(folder.name, name, places[name]) for name in ids])
+    return Album(folder, ids, held, marks)
+
+
+@cache
+def kept_out() -> dict[str, Any]:
+    """The list of people whose pixels train nothing."""
+    text = resources.files("faceunits.evaluation").joinpath("kept_out.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def is_kept_out(source: str, name: str, position: int = 0) -> bool:
+    """Whether a person is on the list; `position` is the place among the sorted names of the set."""
+    rules = kept_out()
+    if source == "congress":
+        return position % int(rules["congress_every"]) == 0
+    named = rules.get(source, "all")
+    return named == "all" or name in list(named)
 
 
 @dataclass(frozen=True)
@@ -34,12 +92,12 @@ class Photo:
     mesh: F64 | None = None
 
 
-def five_of_mesh(mesh: NDArray[np.floating]) -> F64:
+def five_of_mesh(mesh: NDArray[np.floating], *, nose: int = 4) -> F64:
     """`(..., 5, 2)` points from MediaPipe's 478: middles of the eye corners, nose tip, mouth corners."""
     p = np.asarray(mesh, np.float64)[..., :2]
     eye_r = (p[..., 33, :] + p[..., 133, :]) / 2
     eye_l = (p[..., 362, :] + p[..., 263, :]) / 2
-    return np.stack([eye_r, eye_l, p[..., 4, :], p[..., 61, :], p[..., 291, :]], -2)
+    return np.stack([eye_r, eye_l, p[..., nose, :], p[..., 61, :], p[..., 291, :]], -2)
 
 
 def five_of_template(points: NDArray[np.floating]) -> F64:
@@ -70,26 +128,16 @@ def shift_in_face_frame(points: F64, shift: F64) -> F64:
     return points + shift[None, :, :1] * along + shift[None, :, 1:] * below
 
 
-def kept_out(data: Path) -> set[str]:
-    """`set/identifier` of everyone whose pixels train nothing."""
-    text = resources.files("faceunits.evaluation").joinpath("kept_out.toml").read_text("utf-8")
-    table = tomllib.loads(text)
-    out = {f"{name}/{i}" for name in ("london", "canada") for i in table[name]}
-    congress = sorted(p.stem for p in (data / "congress" / "images").glob("*.jpg"))
-    return out | {f"congress/{i}" for i in congress[:: table["congress_every"]]}
-
-
 def automatic_shift(data: Path) -> F64:
     """`(5, 2)` hand-placed minus automatic points in pupil distances, mean over the training people."""
-    out = kept_out(data)
     differences = []
     for name, hand, mesh in (
         ("london", "neutral_189", "neutral_mediapipe478"),
         ("canada", "face_189", "face_mediapipe478"),
     ):
-        with np.load(data / name / "landmarks.npz") as z:
-            keep = np.array([f"{name}/{i}" not in out for i in z["ids"]])
-            truth, guess = five_of_template(z[hand])[keep], five_of_mesh(z[mesh])[keep]
+        people = album(data / name)
+        truth, guess = five_of_template(people.marks[hand]), five_of_mesh(people.marks[mesh])
+        truth, guess = truth[~people.kept_out], guess[~people.kept_out]
         differences.append(to_face_frame(truth, guess) - to_face_frame(guess, guess))
     shift: F64 = np.concatenate(differences).mean(0)
     # People as a whole have no handedness: the shift is made mirror-symmetric.
@@ -99,41 +147,36 @@ def automatic_shift(data: Path) -> F64:
 
 def read_photos(data: Path, *, kept: bool = False) -> list[Photo]:
     """All photos of the people who may be trained on, or, if `kept`, of those kept out."""
-    out, shift = kept_out(data), automatic_shift(data)
+    shift = automatic_shift(data)
     found: list[Photo] = []
 
-    def add(folder: Path, name: str, ids: list[str], points: F64, mesh: F64 | None, by_hand: bool) -> None:
-        for n, i in enumerate(ids):
-            person = f"{name}/{i}"
-            if (person in out) == kept:
-                own = None if mesh is None else mesh[n, :468]
-                with Image.open(folder / f"{i}.jpg") as picture:
-                    found.append(Photo(np.asarray(picture.convert("RGB")), points[n], person, by_hand, own))
+    def add(people: Album, kind: str, points: F64, mesh: F64 | None, *, by_hand: bool) -> None:
+        for row in np.flatnonzero(people.kept_out == kept).tolist():
+            own = None if mesh is None else mesh[row, :468]
+            picture = people.picture(kind, row)
+            found.append(Photo(picture, points[row], people.person(row), by_hand, own))
 
-    def in_crop(points: F64, box: F64) -> F64:
+    def mesh_of(people: Album, name: str) -> F64:
+        return people.marks[name][..., :2].astype(np.float64)
+
+    def in_crop(points: F64, box: NDArray[np.floating]) -> F64:
+        box = box.astype(np.float64)
         return (points - box[:, None, :2] + 0.5) * (512 / box[:, 2, None, None]) - 0.5
 
-    with np.load(data / "london" / "landmarks.npz") as z:
-        ids, folder = [str(i) for i in z["ids"]], data / "london"
-        mesh = z["neutral_mediapipe478"][..., :2].astype(np.float64)
-        add(folder / "neutral", "london", ids, five_of_template(z["neutral_189"]), mesh, True)
-        mesh = in_crop(mesh, z["neutral_crop_box"].astype(np.float64))
-        add(folder / "neutral_face", "london", ids, five_of_template(z["neutral_face_189"]), mesh, True)
-        mesh = z["smiling_mediapipe478"][..., :2].astype(np.float64)
-        smile = shift_in_face_frame(five_of_mesh(mesh), shift)
-        box = z["smiling_crop_box"].astype(np.float64)
-        add(folder / "smiling", "london", ids, smile, mesh, False)
-        add(folder / "smiling_face", "london", ids, in_crop(smile, box), in_crop(mesh, box), False)
-    with np.load(data / "canada" / "landmarks.npz") as z:
-        ids, folder = [str(i) for i in z["ids"]], data / "canada"
-        mesh = z["face_mediapipe478"].astype(np.float64)
-        add(folder / "images", "canada", ids, five_of_template(z["images_189"]), None, True)
-        add(folder / "face", "canada", ids, five_of_template(z["face_189"]), mesh, True)
-    with np.load(data / "congress" / "landmarks_auto.npz") as z:
-        ids = [str(i) for i in z["ids"]]
-        mesh = z["mediapipe478"].astype(np.float64)
-        points = shift_in_face_frame(five_of_mesh(mesh), shift)
-        add(data / "congress" / "images", "congress", ids, points, mesh, False)
+    london, canada, congress = (album(data / name) for name in ALBUMS)
+    mesh = mesh_of(london, "neutral_mediapipe478")
+    add(london, "neutral", five_of_template(london.marks["neutral_189"]), mesh, by_hand=True)
+    mesh = in_crop(mesh, london.marks["neutral_crop_box"])
+    add(london, "neutral_face", five_of_template(london.marks["neutral_face_189"]), mesh, by_hand=True)
+    mesh = mesh_of(london, "smiling_mediapipe478")
+    smile, box = shift_in_face_frame(five_of_mesh(mesh), shift), london.marks["smiling_crop_box"]
+    add(london, "smiling", smile, mesh, by_hand=False)
+    add(london, "smiling_face", in_crop(smile, box), in_crop(mesh, box), by_hand=False)
+    add(canada, "images", five_of_template(canada.marks["images_189"]), None, by_hand=True)
+    mesh = mesh_of(canada, "face_mediapipe478")
+    add(canada, "face", five_of_template(canada.marks["face_189"]), mesh, by_hand=True)
+    mesh = mesh_of(congress, "mediapipe478")
+    add(congress, "images", shift_in_face_frame(five_of_mesh(mesh), shift), mesh, by_hand=False)
     return found
 
 

@@ -7,13 +7,9 @@ than Helen's classes do, the label is a set of classes, and E need only put its 
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +17,10 @@ from PIL import Image, ImageDraw
 
 from faceunits.alignment import warp
 from faceunits.errors import InputError
+from faceunits.evaluation import photos
+from faceunits.evaluation.photos import ALBUMS, Album
+from faceunits.evaluation.photos import is_kept_out as is_kept_out
+from faceunits.io.files import printable
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -37,6 +37,7 @@ _SWAP_SIDES = np.array([11, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10], np.uint8)
 """Drawn maps number the brows and eyes by image side; ours by the subject's."""
 
 # Point numbers of the 478-point face mesh.
+_NOSE_TIP = 1  # of E's training crops; the detector's points have number 4
 _OUTLINE = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
             148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]  # fmt: skip
 _REGIONS: tuple[tuple[int, list[int]], ...] = (
@@ -65,34 +66,6 @@ class Person:
     neutral: bool
 
 
-@cache
-def kept_out() -> dict[str, Any]:
-    """The list of people whose pixels train nothing."""
-    return tomllib.loads((resources.files("faceunits.evaluation") / "kept_out.toml").read_text())
-
-
-def is_kept_out(source: str, name: str, position: int = 0) -> bool:
-    """Whether a person is on the list; `position` is the place among the sorted names of the set."""
-    rules = kept_out()
-    if source == "congress":
-        return position % int(rules["congress_every"]) == 0
-    named = rules.get(source, "all")
-    return named == "all" or name in list(named)
-
-
-def five_from_mesh(points: F32) -> F32:
-    """`(5, 2)` from the 478-point mesh: middles of the eye corners, nose tip, mouth corners."""
-    p = points[:, :2]
-    return np.stack([(p[33] + p[133]) / 2, (p[362] + p[263]) / 2, p[1], p[61], p[291]]).astype(np.float32)
-
-
-def five_from_template(points: F32) -> F32:
-    """`(5, 2)` from the 189 hand-placed points."""
-    p = points
-    five = [(p[18] + p[22]) / 2, (p[23] + p[27]) / 2, (p[54] + p[60]) / 2, p[87], p[93]]
-    return np.stack(five).astype(np.float32)
-
-
 def label_from_mesh(points: F32, size: tuple[int, int]) -> U8:
     """`(H, W)` codes drawn from the 478-point mesh; `size` is width, height."""
     canvas = Image.new("L", size, 13)
@@ -112,52 +85,34 @@ def people(faces: str | Path, *, keep: bool = False) -> Iterator[Person]:
     Raises:
         InputError: the folder holds none of the sets.
     """
-    root = Path(faces)
-    found = False
-    for source in ("london", "canada", "congress"):
-        if not (root / source).is_dir():
-            continue
-        found = True
-        for position, name in enumerate(sorted(_points(root / source)["ids"].tolist())):
-            if is_kept_out(source, str(name), position) == keep:
-                yield from _read(root, source, str(name))
-    if not found:
-        raise InputError(f"expected the folders london, canada or congress in {faces}; found none")
+    folders = [Path(faces) / name for name in ALBUMS if (Path(faces) / name).is_dir()]
+    if not folders:
+        raise InputError(f"expected the folders {', '.join(ALBUMS)} in {printable(faces)}; found none")
+    for album in map(photos.album, folders):
+        for row in sorted(np.flatnonzero(album.kept_out == keep).tolist(), key=album.ids.__getitem__):
+            yield from _read(album, row)
 
 
-@cache
-def _points(folder: Path) -> dict[str, NDArray[Any]]:
-    path = folder / ("landmarks_auto.npz" if folder.name == "congress" else "landmarks.npz")
-    with np.load(path) as pack:
-        return {k: pack[k] for k in pack.files}
-
-
-def _picture(path: Path) -> U8:
-    return np.asarray(Image.open(path).convert("RGB"))
-
-
-def _read(root: Path, source: str, name: str) -> Iterator[Person]:
-    folder, data = root / source, _points(root / source)
-    row = data["ids"].tolist().index(name)
-    if source == "congress":
-        yield _from_mesh(
-            f"{source}/{name}", _picture(folder / "images" / f"{name}.jpg"), data["mediapipe478"][row]
-        )
+def _read(album: Album, row: int) -> Iterator[Person]:
+    name = album.person(row)
+    if album.name == "congress":
+        yield _from_mesh(name, album.picture("images", row), album.marks["mediapipe478"][row])
         return
-    where, key = ("neutral_face", "neutral_face_189") if source == "london" else ("face", "face_189")
-    image = _picture(folder / where / f"{name}.jpg")
-    drawn = np.asarray(Image.open(folder / "parsing_face" / f"{name}.png"))
-    points = data[key][row].astype(np.float32)
-    yield Person(f"{source}/{name}", image, _SWAP_SIDES[drawn], five_from_template(points), True)
-    if source == "london":
-        smile = _picture(folder / "smiling" / f"{name}.jpg")
-        yield _from_mesh(f"{source}/{name}/smile", smile, data["smiling_mediapipe478"][row])
+    kind = "neutral_face" if album.name == "london" else "face"
+    with Image.open(album.folder / "parsing_face" / f"{album.ids[row]}.png") as picture:
+        drawn = np.asarray(picture)
+    points = photos.five_of_template(album.marks[f"{kind}_189"][row]).astype(np.float32)
+    yield Person(name, album.picture(kind, row), _SWAP_SIDES[drawn], points, True)
+    if album.name == "london":
+        mesh = album.marks["smiling_mediapipe478"][row]
+        yield _from_mesh(f"{name}/smile", album.picture("smiling", row), mesh)
 
 
-def _from_mesh(name: str, image: U8, mesh: NDArray[Any]) -> Person:
+def _from_mesh(name: str, image: U8, mesh: NDArray[np.floating]) -> Person:
     points = mesh.astype(np.float32)
     label = label_from_mesh(points, (image.shape[1], image.shape[0]))
-    return Person(name, image, label, five_from_mesh(points), False)
+    five = photos.five_of_mesh(points, nose=_NOSE_TIP).astype(np.float32)
+    return Person(name, image, label, five, False)
 
 
 def crop_label(label: U8, matrix: F32, size: int) -> U8:
