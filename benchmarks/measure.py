@@ -88,19 +88,20 @@ class Stopwatch:
     """Inside a worker: counts from the first row on, so that start-up and work are told apart."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.rows = self.before = 0
 
-    def row(self) -> None:
-        """One more row is done."""
-        self.rows += 1
-        if self.rows == 1:
+    def row(self, count: int = 1) -> None:
+        """One more row is done, or several at once: the work of the first ones counts as start-up."""
+        self.rows += count
+        if self.rows == count:
             self.first_at, self.wall, self.user = time.time(), time.perf_counter(), os.times().user
+            self.before = count
 
     def report(self, **more: Any) -> None:
         """Print what `worker` reads."""
-        if self.rows < 2:
-            raise SystemExit(f"expected a clip of two frames or more; got {self.rows}")
-        rest = self.rows - 1
+        if self.rows == self.before:
+            raise SystemExit(f"expected a longer clip; got {self.rows} frames, all of them at once")
+        rest = self.rows - self.before
         wall, user = time.perf_counter() - self.wall, os.times().user - self.user
         figures = {
             "frames": self.rows, "cpu_ms": 1e3 * user / rest, "fps": rest / wall,

@@ -234,7 +234,7 @@ def pieces(
             gallery.show(frame.picture, seen)
             held.append(_Held(frame.number, frame.time_s, frame.picture.shape[1::-1], seen))
             looked += 1
-            if len(held) >= size:
+            if looked == 1 or looked % size == 0:  # the first frame alone: nobody waits for 32 to see it
                 yield piece()
     except video_io.BrokenVideo:
         if held:
