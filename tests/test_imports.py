@@ -27,6 +27,7 @@ LAYERS = (
         "cli_editors",
         "cli_evaluate",
         "cli_export",
+        "cli_frames",
         "cli_options",
         "cli_report",
         "cli_robust",
