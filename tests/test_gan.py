@@ -212,6 +212,21 @@ def test_the_rim_is_as_wide_as_the_face_is_large() -> None:
     assert min(corner) >= 0
 
 
+def test_the_neck_changes_only_where_the_chin_may_go() -> None:
+    stage, one = test_motion.stage(), scene("ffhq")
+    chin = marks()[8] - one.corner
+
+    def at(below_cm: float, aside_cm: float = 0.0) -> float:
+        x, y = np.round(chin + np.array([aside_cm, below_cm]) * stage.pixels_per_cm).astype(int)
+        return float(one.mask[y, x])
+
+    assert at(-1) == 1
+    assert at(1.5) > 0.6
+    assert at(3.7) == at(1, 5) == at(1, -5) == 0
+    x, y = np.round(warp.apply(stage.back, np.array([[64.0, 40.0]]))[0] - one.corner).astype(int)
+    assert one.mask[y, x] == 1  # between the eyes
+
+
 def test_the_photo_s_detail_stays_unless_forms_change() -> None:
     one = scene()
     rng = np.random.default_rng(0)

@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from faceunits import aus
 from faceunits.alignment import warp
 from faceunits.gan import frame
 from faceunits.gan.files import Networks
-from faceunits.motion import draw, face
+from faceunits.motion import draw, face, inside
+from faceunits.networks.encoders import pooled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,11 +124,12 @@ def scene(rgb: U8, stage: Stage, points: NDArray[np.floating], landmarks: F64, n
     """
     import torch
 
-    size, inner = networks.size, networks.encoder.config.size
+    size, encoder = networks.size, networks.encoder
     matrix = frame.matrix(networks.alignment, points, landmarks, size)
-    seen = frame.crop(rgb, frame.resized(matrix, size, inner), inner, alignment=networks.alignment)
+    seen = frame.crop(rgb, matrix, size, alignment=networks.alignment)
     with torch.inference_mode():
-        w = networks.encoder(torch.from_numpy(seen)[None].to(networks.device) * 2 - 1)
+        picture = torch.from_numpy(seen)[None].to(networks.device) * 2 - 1
+        w = encoder(pooled(picture, encoder.config.size))
         shown = networks.generator(w).clamp(-1, 1)
     corner, soft = mask(stage, matrix, size)
     return Scene(networks, matrix, w, shown, corner, soft, stage.pixels_per_cm * float(warp.scale(matrix)))
@@ -135,23 +138,32 @@ def scene(rgb: U8, stage: Stage, points: NDArray[np.floating], landmarks: F64, n
 def mask(stage: Stage, matrix: F64, size: int) -> tuple[tuple[int, int], F32]:
     """Where the photo may change: x, y of the first pixel, and `(h, w)` from 0 to 1 within the head.
 
-    0 outside the mesh with its neck, at its outline, and at the border of the generator's square.
+    0 outside the face and where its chin may go, at their outline, and at the border of the generator's
+    square.
     """
     x0, y0, side = stage.square
     n = draw.SAMPLES
-    cover = stage.covered.reshape(side, n, side, n).mean((1, 3), dtype=np.float32)
-    whole = _closed(cover > 0)
+    wide = stage.laid.y.copy()
+    wide[2 + aus.profile().index("AU26")] = 1
+    # a rim lower, where the chin may go, so that it is not faint there
+    lower = stage.back[:, 1] / np.linalg.norm(stage.back[:, 1]) * RIM_CM * stage.pixels_per_cm
+    cover = inside.openings(stage)
+    for shape, shift in ((stage.laid.shape, 0 * lower), (face.reshape(stage.laid, wide), lower)):
+        points, depth = stage.photo_points(shape) + shift, stage.depth(shape)
+        cover |= draw.visible(points, depth, stage.triangles[: stage.firm], (x0, y0), side)[0] >= 0
+    cover &= stage.covered
+    whole = _closed(np.asarray(cover.reshape(side, n, side, n).any((1, 3)), np.bool_))
     blurred = draw.blur(whole, RIM_CM * stage.pixels_per_cm / 2)
-    inside = np.clip(2 * blurred - 1, 0, 1) * whole  # a half is the outline
+    soft = np.clip(2 * blurred - 1, 0, 1) * whole  # a half is the outline
     left, top = max(x0, 0), max(y0, 0)
     right, bottom = min(x0 + side, stage.picture.shape[1]), min(y0 + side, stage.picture.shape[0])
     if right <= left or bottom <= top:
         return (0, 0), np.zeros((0, 0), np.float32)
-    inside = inside[top - y0 : bottom - y0, left - x0 : right - x0]
+    soft = soft[top - y0 : bottom - y0, left - x0 : right - x0]
     at = np.stack(np.meshgrid(np.arange(left, right), np.arange(top, bottom)), -1)
     place = (warp.apply(matrix, at) + 0.5) / size
     border = face.smooth(np.minimum(place, 1 - place).min(-1) / BORDER)
-    return (left, top), np.asarray(face.smooth(inside) * border, np.float32)
+    return (left, top), np.asarray(face.smooth(soft) * border, np.float32)
 
 
 def _closed(cover: NDArray[np.bool_]) -> F32:
