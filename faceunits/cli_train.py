@@ -9,12 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from faceunits import cli_datasets, cli_edit, cli_evaluate, cli_robust
+from faceunits import cli_datasets, cli_editors, cli_evaluate, cli_frames, cli_robust
 from faceunits.errors import ConfigError
 from faceunits.terminal import bar_or_lines, say
 
 TRAINERS = {
+    "autoencoder": ("faceunits.training.autoencoder", "AutoencoderTraining"),
     "detector": ("faceunits.training.detector", "TrainingConfig"),
+    "editor": ("faceunits.training.editor", "EditorTraining"),
     "fitting": ("faceunits.training.calibrate", "FittingTraining"),
     "generator": ("faceunits.training.generator", "GeneratorTraining"),
     "mesh": ("faceunits.training.mesh", "MeshTraining"),
@@ -39,10 +41,11 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(synthesize)
     app.command()(skins)
     app.command()(portraits)
+    app.add_typer(cli_frames.frames, name="frames")
     app.add_typer(train, name="train")
     for module in (cli_evaluate, cli_datasets, cli_robust):
         module.add_commands(evaluate)
-    cli_edit.add_evaluation(evaluate)
+    cli_editors.add_evaluation(evaluate)
     app.add_typer(evaluate, name="evaluate")
 
 
@@ -120,6 +123,18 @@ def train_generator(config: Config = None, words: Words = None, dry_run: DryRun 
 def train_mesh(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
     """The mesh that moves the pixels of a photo."""
     _train("mesh", config, words, dry_run)
+
+
+@train.command("autoencoder")
+def train_autoencoder(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
+    """The encoder and the generator of the editor's pictures, together."""
+    _train("autoencoder", config, words, dry_run)
+
+
+@train.command("editor")
+def train_editor(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
+    """The editor of latents, or a baseline of it."""
+    _train("editor", config, words, dry_run)
 
 
 @evaluate.command("detector")

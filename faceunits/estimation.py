@@ -111,7 +111,7 @@ def estimate(
             raise ConfigError("expected photos with an overlay; got a video; leave the overlay out")
         from faceunits import streaming
 
-        machine = streaming.prepare(method, recipe, device, detector)
+        machine = streaming.prepare(method, recipe, device, detector, engine=engine)
         window = streaming.Window(every, start_s, end_s)
         return streaming.mixed(inputs, machine, window, batch=batch, progress=progress)
     pictures = [] if overlay is None else photos.overlay_names(inputs, overlay)

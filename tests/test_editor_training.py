@@ -64,7 +64,7 @@ def test_each_side_of_the_game_moves_its_own_weights_only(tmp_path):
     settings = config(tmp_path, judge_from=0)
     net = autoencoder.Autoencoder(settings)
     terms = autoencoder.losses(net, batch(), settings, 1)
-    assert set(terms) == {"pixels", "edges", "units", "latent", "fooled", "judge"}
+    assert set(terms) == {"pixels", "edges", "units", "fooled", "judge"}
 
     def moved(name: str) -> set[str]:
         net.zero_grad()
@@ -99,6 +99,18 @@ def test_perfect_pictures_cost_nothing(tmp_path):
     assert float(terms["pixels"]) == float(terms["edges"]) == 0
 
 
+def test_codes_keep_their_size(tmp_path):
+    net = autoencoder.Autoencoder(config(tmp_path)).train()
+    w = net(torch.rand(64, 3, SIZE, SIZE) * 2 - 1)[0].flatten(1)
+    torch.testing.assert_close(w.mean(0), torch.zeros(w.shape[1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(w.std(0, unbiased=False), torch.ones(w.shape[1]), atol=0.05, rtol=0)
+    net.level.running_mean.normal_()
+    net.level.running_var.uniform_(0.5, 2)
+    net.eval()
+    image = torch.rand(2, 3, SIZE, SIZE) * 2 - 1
+    torch.testing.assert_close(autoencoder.levelled(net)(image), net(image)[0], atol=1e-4, rtol=1e-4)
+
+
 def test_coarse_pictures_come_first(tmp_path):
     settings = config(tmp_path, coarse=(2, 5), judge_from=0)
     assert [autoencoder.side_at(settings, step) for step in (0, 1, 2, 4, 5, 9)] == [8, 8, 16, 16, 32, 32]
@@ -125,7 +137,7 @@ def test_features_weigh_more_than_what_is_behind(tmp_path):
 def test_a_short_training_gives_a_space_that_loads(tmp_path):
     face_frames(tmp_path, 0)
     steps = loop.LoopConfig(steps=2, save_every=1, bf16=False)
-    net = autoencoder.train(config(tmp_path, loop=steps, judge_from=1))
+    net = autoencoder.train(config(tmp_path, loop=steps, judge_from=1))  # in evaluation form
     path = tmp_path / "out" / "autoencoder.safetensors"
     about = weights.load(path)[1]
     assert (about["kind"], about["alignment"], about["size"]) == ("gan", "face", SIZE)

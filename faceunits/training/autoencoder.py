@@ -5,18 +5,23 @@ learn to give a picture back, with an adversarial term, so that inversion is goo
 latent is still w+, one code per level, so AUEditNet's editor works on it unchanged. There is no mapping
 network: no face can be drawn from noise.
 
+Every number of w+ is kept at mean 0 and variance 1 over the batch. Left free, codes shrink at once, since
+at first they only disturb the mean face, and then take thousands of steps to grow again. The file has this
+folded into the encoder's last layers, so it is a plain pSp.
+
 Coarse pictures first: the synthesis sums pictures of rising side, and a sum of 32 px costs a tenth of one
 of 128 px. Two terms beyond pixels: differences of neighbouring pixels, because an absolute error alone
 blurs; and the action units, which must be readable from w+ by one linear layer, because they are a few
 pixels that the eye cares for and the pixel error does not. E takes no part: it is the judge of the edits.
 
-Source of the losses: Richardson et al. 2021, "Encoding in Style", section 3.2 (pixels, size of w); Karras et
-al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", section 3 (non-saturating loss, lazy R1).
+Source of the losses: Richardson et al. 2021, "Encoding in Style", section 3.2 (pixels); Karras et al.
+2020, "Analyzing and Improving the Image Quality of StyleGAN", section 3 (non-saturating loss, lazy R1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,7 +32,8 @@ from torch.nn import functional as F
 
 from faceunits import weights
 from faceunits.networks.editor import DISFA
-from faceunits.networks.encoders import E4e, EncoderConfig, Psp, pooled
+from faceunits.networks.encoders import EncoderConfig, Psp, pooled
+from faceunits.networks.layers import EqualLinear
 from faceunits.networks.stylegan2 import StyleConfig, StyleDiscriminator, StyleGenerator
 from faceunits.training import frames as labelled
 from faceunits.training import loop
@@ -57,8 +63,6 @@ class AutoencoderTraining:
     """Channels of the synthesis at 4, 8, ... px."""
     judge_widths: tuple[int, ...] = (128, 128, 96, 64, 32, 16)
     """Channels of the discriminator at 4, 8, ... px."""
-    encoder: str = "psp"
-    """`psp` or `e4e`."""
     encoder_size: int = 64
     """Side of the encoder's input: pictures are averaged down to it, as to 256 in the public files."""
     encoder_widths: tuple[int, ...] = (16, 32, 64, 96, 128)
@@ -81,8 +85,6 @@ class AutoencoderTraining:
     """Of the absolute error of differences between neighbours."""
     unit_weight: float = 5.0
     """Of the squared error of action units read from w+ by one linear layer."""
-    latent_weight: float = 0.001
-    """Of the mean square of w+: the synthesis does not mind its scale, so nothing else keeps it."""
     judge_from: int = 1_000_000
     """Step at which the discriminator comes in; before, pictures are learnt by pixels alone."""
     judge_weight: float = 0.02
@@ -92,14 +94,14 @@ class AutoencoderTraining:
     r1_every: int = 16
     """Steps between penalties, which are then as many times as heavy."""
     loop: loop.LoopConfig = field(
-        default_factory=lambda: loop.LoopConfig(steps=6000, lr=1.5e-3, weight_decay=0.0, ema=0.995)
+        default_factory=lambda: loop.LoopConfig(steps=6000, lr=2e-3, weight_decay=0.0, ema=0.995)
     )
 
 
 class Autoencoder(nn.Module):
     """Encoder, synthesis, discriminator and the layer that reads action units from w+.
 
-    The `average` of encoder and generator is zero: codes are learnt as they are.
+    The `average` of encoder and generator is zero, by `level`.
     """
 
     def __init__(self, config: AutoencoderTraining) -> None:
@@ -108,19 +110,20 @@ class Autoencoder(nn.Module):
         sizes = EncoderConfig(
             style.levels, config.encoder_size, config.latent, config.encoder_widths, config.encoder_units
         )
-        self.encoder = Psp(sizes) if config.encoder == "psp" else E4e(sizes)
-        for head in self.encoder.styles:  # codes of about unit size from the start, as the synthesis expects
-            for layer in head.modules():
-                if isinstance(layer, nn.Conv2d):
-                    nn.init.kaiming_normal_(layer.weight, a=0.01)
+        self.encoder = Psp(sizes)
+        for layer in self.encoder.styles.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, a=0.01)
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = StyleGenerator(style)
         self.judge = StyleDiscriminator(StyleConfig(config.size, config.latent, 0, config.judge_widths))
+        self.level = nn.BatchNorm1d(style.levels * config.latent, affine=False)
         self.units = nn.Linear(style.levels * config.latent, len(config.names))
 
     def forward(self, image: Tensor, side: int | None = None) -> tuple[Tensor, Tensor]:
         """`image` `(B, 3, S, S)` in [-1, 1] to w+ `(B, L, D)` and the picture, or a coarser one."""
-        w = self.encoder(pooled(image, self.encoder.config.size))
+        codes = self.encoder(pooled(image, self.encoder.config.size))
+        w = self.level(codes.float().flatten(1)).view_as(codes)
         styles = self.generator.styles(w)
         return w, self.generator.synthesize(styles, self.generator.no_noise(), side=side)
 
@@ -131,7 +134,7 @@ def side_at(config: AutoencoderTraining, step: int) -> int:
 
 
 def losses(net: nn.Module, batch: Batch, config: AutoencoderTraining, step: int) -> loop.Losses:
-    """Pixels, edges, action units, size of w; and from `judge_from` on both sides of the adversarial game.
+    """Pixels, edges, action units; and from `judge_from` on both sides of the adversarial game.
 
     `batch` has `image` uint8 `(B, 3, S, S)`, `weight` `(B, 1, S, S)` of each pixel, and `units` `(n, K)` of
     its first n pictures. One optimiser steps all networks: each side's terms reach its own weights only.
@@ -152,7 +155,6 @@ def losses(net: nn.Module, batch: Batch, config: AutoencoderTraining, step: int)
         "pixels": (wrong.abs() * weight).mean(),
         "edges": config.edge_weight * (rows + columns),
         "units": config.unit_weight * F.mse_loss(read, units),
-        "latent": config.latent_weight * w.float().square().mean(),
     }
     if step >= config.judge_from and side == config.size:
         terms |= game(net.judge, image, again.float(), config, step)
@@ -221,10 +223,28 @@ def train(config: AutoencoderTraining) -> Autoencoder:
 
 def export(net: Autoencoder, path: Path) -> None:
     """Writes encoder and generator, as `evaluation.editor_files` and `gan.files` read them."""
-    kept = {k: v for k, v in net.state_dict().items() if k.startswith(("encoder.", "generator."))}
-    kind = "psp" if isinstance(net.encoder, Psp) else "e4e"
+    encoder = levelled(net)
+    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    state |= {f"generator.{k}": v for k, v in net.generator.state_dict().items()}
     about = {
         "kind": "gan", "size": net.generator.config.size, "alignment": "face",
-        "generator": asdict(net.generator.config), "encoder": {**asdict(net.encoder.config), "kind": kind},
+        "generator": asdict(net.generator.config), "encoder": {**asdict(encoder.config), "kind": "psp"},
     }  # fmt: skip
-    weights.save(path, weights.halved(kept), about, {})
+    weights.save(path, weights.halved(state), about, {})
+
+
+def levelled(net: Autoencoder) -> Psp:
+    """The encoder with `level`, in its evaluation form, folded into the last layer of each head."""
+    encoder = deepcopy(net.encoder)
+    mean, variance = net.level.running_mean, net.level.running_var
+    assert mean is not None
+    assert variance is not None
+    d = encoder.config.latent
+    with torch.no_grad():
+        for j, head in enumerate(encoder.styles):
+            linear = head.linear
+            assert isinstance(linear, EqualLinear)
+            gain = torch.rsqrt(variance[j * d : (j + 1) * d] + net.level.eps)
+            linear.weight.mul_(gain[:, None])
+            linear.bias.copy_((linear.bias - mean[j * d : (j + 1) * d]) * gain)
+    return encoder
