@@ -244,14 +244,20 @@ def test_an_editor_learns_what_brightness_says(tmp_path, monkeypatch):
     for person in range(4):
         face_frames(tmp_path / "frames", person, count=20)
     monkeypatch.setattr(editor_files, "load_space", lambda path: space())
+    net = torch.nn.Linear(2, 2)
+    weights.save(tmp_path / "space.safetensors", {"generator.x": net.weight}, {"alignment": "face"}, {})
     asked = editor.EditorTraining(
-        frames=(str(tmp_path / "frames"),), space="any", out=str(tmp_path / "out"), batch=16,
+        frames=(str(tmp_path / "frames"),), space=str(tmp_path / "space.safetensors"), out=str(tmp_path / "out"), batch=16,
         pictures_from=110, pictures=4,
         loop=loop.LoopConfig(steps=130, lr=6e-3, warmup=10, save_every=100, ema=0.9, bf16=False),
     )  # fmt: skip
     editor.train(asked)
     found, net = editor_files.load_editor(tmp_path / "out" / "editor.safetensors")
     assert found == "full"
+    state, about = weights.load(tmp_path / "out" / "gan.safetensors")
+    assert (about["kind"], about["alignment"], about["editor"]["kind"]) == ("gan", "face", "full")
+    assert "generator.x" in state
+    assert sum(k.startswith("editor.") for k in state) == len(net.state_dict())
     data = frames.read(asked.frames)
     w = editor.encode(space(), data.image)
     one = torch.from_numpy(data.person == 1)

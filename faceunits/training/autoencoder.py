@@ -226,6 +226,7 @@ def export(net: Autoencoder, path: Path) -> None:
     encoder = levelled(net)
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"generator.{k}": v for k, v in net.generator.state_dict().items()}
+    state["average"] = torch.zeros(encoder.config.latent)  # codes are relative to it
     about = {
         "kind": "gan", "size": net.generator.config.size, "alignment": "face",
         "generator": asdict(net.generator.config), "encoder": {**asdict(encoder.config), "kind": "psp"},

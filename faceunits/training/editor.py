@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from faceunits import weights
 from faceunits.evaluation import editor_files
 from faceunits.networks import editor_baselines
 from faceunits.networks.editor import DISFA, Editor, EditorConfig, code_loss, edited_levels
@@ -151,7 +152,10 @@ def within(w: Tensor, person: NDArray[np.int64]) -> Tensor:
 
 
 def train(config: EditorTraining) -> Editor:
-    """Trains an editor and writes `editor.safetensors` into the output folder; linear ones are solved."""
+    """Trains an editor and writes `editor.safetensors` into the output folder; linear ones are solved.
+
+    The full model is also written with its encoder and generator as `gan.safetensors`, for `edit --engine gan`.
+    """
     space = editor_files.load_space(config.space)
     data = labelled.read(config.frames, config.names)
     w = encode(space, data.image)
@@ -172,4 +176,12 @@ def train(config: EditorTraining) -> Editor:
         net = mean
     path.parent.mkdir(parents=True, exist_ok=True)
     editor_files.save_editor(path, config.editor, net)
+    if config.editor == "full":
+        (state, about), (more, told) = weights.load(config.space), weights.load(path)
+        weights.save(
+            path.with_name("gan.safetensors"),
+            weights.halved(state | more),
+            about | told | {"kind": "gan"},
+            {},
+        )
     return net
