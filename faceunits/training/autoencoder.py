@@ -5,9 +5,9 @@ learn to give a picture back, with an adversarial term, so that inversion is goo
 latent is still w+, one code per level, so AUEditNet's editor works on it unchanged. There is no mapping
 network: no face can be drawn from noise.
 
-Every number of w+ is kept at mean 0 and variance 1 over the batch. Left free, codes shrink at once, since
-at first they only disturb the mean face, and then take thousands of steps to grow again. The file has this
-folded into the encoder's last layers, so it is a plain pSp.
+Every number of w+ is kept at mean 0 and variance 1. Left free, codes shrink at once, since at first they only
+disturb the mean face, and then take thousands of steps to grow again. The file has this folded into the
+encoder's last layers, so it is a plain pSp.
 
 Coarse pictures first: the synthesis sums pictures of rising side, and a sum of 32 px costs a tenth of one
 of 128 px. Two terms beyond pixels: differences of neighbouring pixels, because an absolute error alone
@@ -98,6 +98,28 @@ class AutoencoderTraining:
     )
 
 
+class Level(nn.Module):
+    """`(B, N)` to mean 0 and variance 1 by running statistics: a batch's own would make the code of a picture
+    depend on the others, by a quarter of its spread in batches of 16."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    eps = 1e-5
+
+    def __init__(self, width: int, momentum: float = 0.02) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.running_mean.lerp_(x.mean(0), self.momentum)
+                self.running_var.lerp_((x - self.running_mean).square().mean(0), self.momentum)
+        return (x - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
+
+
 class Autoencoder(nn.Module):
     """Encoder, synthesis, discriminator and the layer that reads action units from w+.
 
@@ -117,7 +139,7 @@ class Autoencoder(nn.Module):
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = StyleGenerator(style)
         self.judge = StyleDiscriminator(StyleConfig(config.size, config.latent, 0, config.judge_widths))
-        self.level = nn.BatchNorm1d(style.levels * config.latent, affine=False)
+        self.level = Level(style.levels * config.latent)
         self.units = nn.Linear(style.levels * config.latent, len(config.names))
 
     def forward(self, image: Tensor, side: int | None = None) -> tuple[Tensor, Tensor]:
@@ -238,8 +260,6 @@ def levelled(net: Autoencoder) -> Psp:
     """The encoder with `level`, in its evaluation form, folded into the last layer of each head."""
     encoder = deepcopy(net.encoder)
     mean, variance = net.level.running_mean, net.level.running_var
-    assert mean is not None
-    assert variance is not None
     d = encoder.config.latent
     with torch.no_grad():
         for j, head in enumerate(encoder.styles):
