@@ -285,9 +285,10 @@ def _spaces(
     if missing:
         page.report.about["feature spaces left out"] = f"{missing}: no weights were named"
     n = len(score.faces.crops)
-    chosen = np.unique(np.linspace(0, n - 1, min(n, 4)).astype(int))
+    chosen = np.unique(np.linspace(0, n - 1, min(n, 3)).astype(int))
     strips = [[_picture(crops[i]), *(_picture(r.image[i]) for r in fitted.values())] for i in chosen]
-    page.pictures["faces fitted in each space"] = curves.faces(strips, ["render", *fitted])
+    heads = ["render", *(name.removeprefix("E's network, ") for name in fitted)]  # no wider than a face
+    page.pictures["faces fitted in each space"] = curves.faces(strips, heads, side=96)
 
 
 def _similarity(
