@@ -24,11 +24,6 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(edit)
 
 
-def add_evaluation(evaluate: typer.Typer) -> None:
-    """Register `evaluate edit`."""
-    evaluate.command("edit")(evaluate_edit)
-
-
 def evaluate_edit(
     photos: Annotated[list[Path], typer.Argument(help="photos, or folders of photos", metavar="PHOTOS...")],
     output: Annotated[
@@ -37,9 +32,12 @@ def evaluate_edit(
     ] = None,
     series: Annotated[str, typer.Option(help="what to ask for, such as AU12,AU01+02; all when empty")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    gan: Path | None = None,
 ) -> None:
     """How well edits do what was asked: requested against measured units, identity, surroundings, time."""
+    from faceunits import editing
     from faceunits.evaluation import edits
+    from faceunits.gan.files import Files
     from faceunits.io import image, table
 
     chosen = tuple(s for s in series.split(",") if s) or tuple(edits.SERIES)
@@ -50,8 +48,9 @@ def evaluate_edit(
     if output:
         table.check_folder(output)
         output.mkdir(exist_ok=True)
+    networks = editing.load("gan", Files(gan, gan, gan), device) if gan else None
     summary, values, outcomes = edits.evaluate(
-        files, series=chosen, device=device, sheets=output is not None, tell=say
+        files, series=chosen, device=device, sheets=output is not None, networks=networks, tell=say
     )
     sys.stdout.write(table.text(summary))
     if output:

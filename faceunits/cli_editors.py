@@ -35,7 +35,8 @@ def evaluate_edit(
         Path | None, typer.Option(help="instead of photos: folder of renders, several frames per person")
     ] = None,
     gan: Annotated[
-        Path | None, typer.Option(help="with --renders: weights of encoder and generator, and of an editor")
+        Path | None,
+        typer.Option(help="weights of encoder and generator, and of an editor: judges the engine gan"),
     ] = None,
     editor: Annotated[
         list[Path] | None,
@@ -71,12 +72,12 @@ def evaluate_edit(
     if renders is None:
         if not photos:
             raise InputError("expected photos, or --renders with a folder; got neither; name one")
-        if gan or editor or arcface or lpips or inception:
+        if editor or arcface or lpips or inception:
             raise ParameterError(
-                "expected --gan, --editor, --arcface, --lpips and --inception with --renders only; got one "
-                "with photos; leave it out"
+                "expected --editor, --arcface, --lpips and --inception with --renders only; got one with "
+                "photos; leave it out"
             )
-        cli_edit.evaluate_edit(photos, output, series, device)
+        cli_edit.evaluate_edit(photos, output, series, device, gan)
         return
     if photos or series:
         raise ParameterError("expected photos, or --renders; got both, or --series; leave one out")

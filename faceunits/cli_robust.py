@@ -200,8 +200,15 @@ def robustness(
 
 
 def groups(
-    table: Annotated[Path, typer.Argument(help="table of photos by this or another tool", metavar="TABLE")],
-    subjects: Annotated[Path, typer.Argument(help="people: id and their groups", metavar="SUBJECTS.csv")],
+    table: Annotated[
+        Path,
+        typer.Argument(help="table of photos by any tool; or a shard: its skin tones", metavar="TABLE|SHARD"),
+    ],
+    using: Networks,
+    subjects: Annotated[
+        Path | None,
+        typer.Argument(help="people: id and their groups; not with a shard", metavar="SUBJECTS.csv"),
+    ] = None,
     by: Annotated[str, typer.Option(help="columns of the people's file, comma-separated")] = "gender",
     bands: Annotated[str, typer.Option(help="where bands of a column of numbers begin")] = "25,35,45",
     rest: Annotated[str, typer.Option(help="folder name of the photos at rest")] = "neutral",
@@ -209,9 +216,24 @@ def groups(
     labels: Annotated[Path | None, typer.Option(help="labels of the smiles, as contrast_labels.csv")] = None,
     truth: Annotated[Path | None, typer.Option(help="table of true intensities of the same inputs")] = None,
     rounds: Annotated[int, typer.Option(help="of the bootstrap and of the random groupings", min=20)] = 1000,
+    count: Annotated[int, typer.Option(help="faces of a shard", min=2)] = 2000,
+    method: Annotated[str, typer.Option(help="of a shard: fast, refine or fit")] = "fast",
     output: Output = None,
 ) -> None:
     """Errors and false alarms by group of people: the worst group, the gap, and whether it is chance."""
+    if table.suffix.lower() == ".npz":
+        from faceunits.evaluation import crops, tones
+
+        # crops come ready made: no detector is loaded
+        on = crops.tool(using.load(), method, detector=lambda image: [])
+        with bar("shards") as step:
+            page = tones.report([table], on, count=count, rounds=rounds, progress=step)
+        page.about |= {"method": method} | using.about("default")
+        tell(page.figures)
+        finish(page, output, "groups_skin_tone")
+        return
+    if subjects is None:
+        raise InputError("expected the people's file after the table; got none; name SUBJECTS.csv")
     from faceunits.evaluation import groups as steps
     from faceunits.evaluation import subjects as people
     from faceunits.io import readers

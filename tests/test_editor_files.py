@@ -143,7 +143,7 @@ def test_linear_baselines_learn_from_others(tmp_path, monkeypatch):
     ("words", "message"),
     [
         ((), "expected photos, or --renders"),
-        (("a.jpg", "--gan", "x"), "with --renders only"),
+        (("a.jpg", "--arcface", "x"), "with --renders only"),
         (("a.jpg", "--renders", "x"), "got both"),
         (("--renders", "x"), "expected --gan"),
         (("--renders", "x", "--gan", "{gan}"), "expected an editor in --gan"),

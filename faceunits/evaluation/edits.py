@@ -16,8 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from faceunits import aus, editing, estimation
-from faceunits.errors import InputError
+from faceunits.errors import InputError, ParameterError
 from faceunits.evaluation import metrics
+from faceunits.gan.files import Networks
 from faceunits.io import image as image_io
 from faceunits.io.files import printable
 from faceunits.types import Reading
@@ -53,7 +54,7 @@ class Outcome:
 
 def evaluate(
     paths: Sequence[Path], *, series: Sequence[str] = tuple(SERIES), device: str = "auto",
-    sheets: bool = False, tell: Callable[[str], None] | None = None,
+    sheets: bool = False, networks: Networks | None = None, tell: Callable[[str], None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Outcome]]:  # fmt: skip
     """Edits of every photo, measured.
 
@@ -62,6 +63,8 @@ def evaluate(
         series: names of `SERIES`.
         device: where networks run.
         sheets: also make a contact sheet of each photo.
+        networks: of `editing.load`, for the engine gan; None for motion. Series of units that its editor does
+            not know are left out and told.
         tell: called with a line after each photo.
 
     Returns:
@@ -72,9 +75,14 @@ def evaluate(
         InputError: no photo could be used.
     """
     outcomes = []
+    known = [name for name in series if _is_known(networks, name)]
+    if tell and len(known) < len(series):
+        tell(
+            f"left out, since the editor does not know them: {', '.join(s for s in series if s not in known)}"
+        )
     for path in paths:
         try:
-            outcomes.append(one(path, series, device=device, sheet=sheets))
+            outcomes.append(one(path, known, device=device, sheet=sheets, networks=networks))
             line = f"{printable(path)}: {outcomes[-1].figures['seconds']:.2f} s per edit"
         except InputError as error:
             line = f"left out: {error}"
@@ -86,14 +94,25 @@ def evaluate(
     return summary(values, outcomes), values, outcomes
 
 
-def one(path: Path, series: Sequence[str], *, device: str = "auto", sheet: bool = False) -> Outcome:
+def _is_known(networks: Networks | None, series: str) -> bool:
+    try:
+        editing.check_known(networks, SERIES[series])
+    except ParameterError:
+        return False
+    return True
+
+
+def one(
+    path: Path, series: Sequence[str], *, device: str = "auto", sheet: bool = False,
+    networks: Networks | None = None,
+) -> Outcome:  # fmt: skip
     """All series of one photo.
 
     Raises:
         InputError: no face, or one that cannot be edited.
     """
     picture = image_io.read(path)
-    prepared = editing.prepare(picture, device=device)[0][0]
+    prepared = editing.prepare(picture, device=device, networks=networks)[0][0]
     start = estimate(picture, prepared, device)
     out = Outcome(printable(path.name))
     outside = ~head(prepared, picture.shape[:2])
@@ -119,7 +138,7 @@ def one(path: Path, series: Sequence[str], *, device: str = "auto", sheet: bool 
             if sheet and step in (0, 2.5, 5):
                 pictures.append(edited)
                 captions.append(f"{name} {step:g}")
-    same = as_measured(prepared.reading)
+    same = as_measured(prepared)
     trip = editing.carry_out(prepared, editing.resolve(editing.Wish(same, {}), prepared.reading))
     out.figures = {
         "seconds": float(np.median(seconds)), "megapixels": picture.shape[0] * picture.shape[1] / 1e6,
@@ -156,8 +175,13 @@ def estimate(picture: U8, prepared: editing.Prepared, device: str) -> tuple[dict
     return units, reading.identity[0].astype(np.float64) - 0.5
 
 
-def as_measured(reading: Reading) -> dict[str, float]:
-    """Units 0-5 of a face as a table would tell them, to two digits; each side by itself."""
+def as_measured(prepared: editing.Prepared) -> dict[str, float]:
+    """Units 0-5 of a face as a table would tell them, to two digits; each side by itself where the engine
+    has sides."""
+    reading = prepared.reading
+    columns = aus.columns(reading.names, reading.au, reading.lip_gap)
+    if prepared.scene:
+        return {n: round(float(columns[n + "_r"][0]), 2) for n in prepared.scene.networks.names}
     pairs = zip(reading.names, aus.MAX_INTENSITY * reading.au[0], strict=True)
     return {name: round(float(value), 2) for name, value in pairs if name != "AU26"}
 

@@ -6,6 +6,8 @@ Each function returns plain numbers; `report` runs them all and writes one Markd
 from __future__ import annotations
 
 import time
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ def read_shard(path: str | Path, count: int) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path) as pack:
             shard = {k: pack[k][:count] for k in pack.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"cannot read the shard {printable(path)} ({error}); name a .npz of synthesize"
         ) from None

@@ -154,7 +154,7 @@ def within(w: Tensor, person: NDArray[np.int64]) -> Tensor:
 def train(config: EditorTraining) -> Editor:
     """Trains an editor and writes `editor.safetensors` into the output folder; linear ones are solved.
 
-    The full model is also written with its encoder and generator as `gan.safetensors`, for `edit --engine gan`.
+    The full model is also written with its encoder and generator, as `gan.safetensors` for `edit`.
     """
     space = editor_files.load_space(config.space)
     data = labelled.read(config.frames, config.names)
