@@ -162,4 +162,4 @@ def test_photos_go_to_the_other_engines(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(cli_edit, "evaluate_edit", lambda *given: seen.append(given))
     assert command(tmp_path / "a.jpg", "--series", "AU12", "-o", tmp_path / "out")[0] == 0
-    assert seen == [([tmp_path / "a.jpg"], tmp_path / "out", "AU12", "auto")]
+    assert seen == [([tmp_path / "a.jpg"], tmp_path / "out", "AU12", "auto", None)]
