@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from faceunits.networks.deep import Deep
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -54,16 +52,9 @@ class ParserConfig:
     """Let the reading head also see eyes with brows, and the mouth, at the crop's full resolution."""
     doubts: int = 0
     """Readings, the first ones, whose likely error is told too; 0 leaves that out."""
-    deep: int = 0
-    """Channels of the reading head's deep stage, `networks.deep`; 0 leaves it out."""
     place: bool = False
     """Add a learned map of places to the first stage: crops are aligned, and convolutions are blind
     to where they are. The paper has none."""
-
-    @property
-    def stride(self) -> int:
-        """Pixels of the crop per cell of the maps."""
-        return 2 * (2 if self.pool else 1) * math.prod(self.strides)
 
 
 RESNET50 = ParserConfig()
@@ -153,7 +144,10 @@ class Parser(nn.Module):
     @property
     def stride(self) -> int:
         """Pixels of the crop per cell of the maps."""
-        return self.config.stride
+        out = 2 * (2 if self.config.pool else 1)
+        for s in self.config.strides:
+            out *= s
+        return out
 
     def forward(self, image: Tensor, *, heads: bool = True) -> Features:
         """`image` `(B, 3, S, S)` RGB in [0, 1]; without `heads` only maps and logits are made."""
@@ -172,7 +166,7 @@ class Parser(nn.Module):
             points = _expectation(heat, self.stride)
         if self.reader is None or heat is None:
             return Features(tuple(maps), self.classifier(x), heat, points, None)
-        read: Read = self.reader(maps, heat, points, image)
+        read: Read = self.reader(x, heat, points, image)
         return Features(
             tuple(maps), self.classifier(x), heat, read.points, read.readings, read.log_variance, points,
             read.close_ups,
@@ -227,21 +221,11 @@ class Reader(nn.Module):
             nn.Linear(96 * 64 + 24 * config.landmarks + points + extra, 320), nn.ReLU(),
             nn.Linear(320, 256), nn.ReLU(), nn.Linear(256, config.readings),
         )  # fmt: skip
-        self.deep: Deep | None = None
-        if config.deep:
-            joined = channels + config.planes[-2] * config.expansion
-            cells = config.size // config.stride
-            self.deep = Deep(config.deep, joined, config.landmarks, points + 256, config.size, cells)
-            self.more = nn.Linear(Deep.outputs, config.readings)
-            nn.init.zeros_(self.more.weight)
-            nn.init.zeros_(self.more.bias)
-        known = 256 + (Deep.outputs if config.deep else 0)
-        self.doubt = nn.Linear(known, config.doubts) if config.doubts else None
+        self.doubt = nn.Linear(256, config.doubts) if config.doubts else None
 
-    def forward(self, maps: list[Tensor], heat: Tensor, points: Tensor, image: Tensor) -> Read:
-        """The trunk's `maps`, each `(B, C_i, h, w)`, the landmarks' scores `(B, K, h, w)`, `points`
-        `(B, K, 2)` crop pixels, `image` `(B, 3, S, S)`."""
-        x = maps[-1]
+    def forward(self, x: Tensor, heat: Tensor, points: Tensor, image: Tensor) -> Read:
+        """`x` `(B, C, h, w)`, the landmarks' scores `(B, K, h, w)`, `points` `(B, K, 2)` crop pixels,
+        `image` `(B, 3, S, S)`."""
         whole, local = self.squeeze(x).flatten(1), self.local(x)
         points = points.detach()
         heats: tuple[Tensor, ...] = ()
@@ -254,13 +238,6 @@ class Reader(nn.Module):
             parts = [whole, _at(local.float(), at, self.size), shape.clamp(-5, 5), seen]
             hidden = self.dense[:-1](torch.cat([p.float() for p in parts], 1))
             readings: Tensor = self.linear(shape) + self.dense[-1](hidden)
-        if self.deep is not None:
-            heard = torch.cat([shape.clamp(-5, 5), hidden], 1)
-            deep = self.deep(image, torch.cat(maps[-2:], 1), at.float(), heard)
-            hidden = torch.cat([hidden, deep], 1)
-        with torch.autocast(x.device.type, enabled=False):
-            if self.deep is not None:
-                readings = readings + self.more(deep)
             doubt = None if self.doubt is None else self.doubt(hidden).clamp(-12, 2)
         return Read(readings, doubt, points, heats)
 

@@ -42,10 +42,6 @@ class ParserTraining:
     """`light` or `resnet50`."""
     close_ups: bool = False
     """Refine the points of eyes, brows and mouth at full resolution: a third better, twice the time."""
-    deep: int = 0
-    """Channels of the reading head's deep stage; 0 for none, 128 in `configs/parser_deep.toml`."""
-    only_deep: bool = False
-    """Train the deep stage alone and leave the rest of E as `init` has it: a step costs half."""
     init: str = ""
     """What to start from: a ResNet-50 ImageNet state dict (`.pt`, `.pth`), or an earlier E (a
     `.safetensors` file, or `parser` for the shipped one); may be empty."""
@@ -74,7 +70,7 @@ class ParserTraining:
     doubt_faces: int = 6000
     """Renders on which, in the end, E learns to tell how wrong its readings may be."""
     rotate: int = 8
-    """Shards held in memory, at most as many as there are; one is exchanged every 64 batches."""
+    """Shards held in memory; one is exchanged every 64 batches."""
     loop: loop.LoopConfig = field(default_factory=loop.LoopConfig)
 
 
@@ -251,11 +247,9 @@ def losses(net: nn.Module, batch: Batch, config: ParserTraining) -> loop.Losses:
     """The weighted terms: parsing, landmarks, action units, identity, rest."""
     assert isinstance(net, Parser)
     image = batch["image"].float() / 255
-    if config.only_deep:
-        keep(net)
-        return reading_losses(net(image), batch, config)
     seen = net(image)
     n = len(batch["code"])
+    n_au = len(aus.profile(config.profile))
     size = image.shape[-1]
     # every second pixel, a random one of the four: the full size would cost a quarter of the step
     dy, dx = (int(v) for v in torch.randint(0, 2, (2,)))
@@ -272,29 +266,6 @@ def losses(net: nn.Module, batch: Batch, config: ParserTraining) -> loop.Losses:
     )
     if seen.close_ups:
         terms |= close_up_losses(net, seen, batch["points"], inside, config)
-    terms["heat"] = config.heat_weight * heat_loss(seen.heat[:n], batch["points"], inside, net.stride)
-    return terms | reading_losses(seen, batch, config)
-
-
-def keep(net: Parser) -> None:
-    """Leaves all of E but the deep stage as it is, batch norms too.
-
-    Raises:
-        ConfigError: an E without a deep stage.
-    """
-    if net.reader is None or net.reader.deep is None:
-        raise ConfigError("expected deep > 0 where only_deep is set; got 0; try deep = 128")
-    net.eval().requires_grad_(False)
-    net.reader.deep.train().requires_grad_(True)
-    net.reader.more.requires_grad_(True)
-
-
-def reading_losses(seen: Features, batch: Batch, config: ParserTraining) -> loop.Losses:
-    """The terms of the readings: action units, identity, both views of a portrait, rest."""
-    assert seen.readings is not None
-    terms: loop.Losses = {}
-    n = len(batch["code"])
-    n_au = len(aus.profile(config.profile))
     read = seen.readings.float()
     wrong = (read[:n] - batch["code"]).square()
     terms["au"] = config.reading_weight * wrong[:, : n_au + 3].mean()
@@ -302,6 +273,7 @@ def reading_losses(seen: Features, batch: Batch, config: ParserTraining) -> loop
     straight = ~batch["flipped"][:n]
     if bool(straight.any()):
         terms["identity"] = config.identity_weight * wrong[straight][:, n_au + 3 :].mean()
+    terms["heat"] = config.heat_weight * heat_loss(seen.heat[:n], batch["points"], inside, net.stride)
     if len(read) - n > 1:
         apart = twin_loss(read, batch["flipped"], n, config)
         terms["twins"] = config.twin_weight * config.reading_weight * apart
@@ -351,12 +323,10 @@ def build(config: ParserTraining) -> Parser:
     base: ParserConfig = {"light": LIGHT, "resnet50": RESNET50}[config.backbone]
     names = reading_names(aus.profile(config.profile), config.n_identity)
     sizes = {"landmarks": 68, "readings": len(names), "doubts": len(names) - config.n_identity,
-             "close_ups": config.close_ups, "deep": config.deep}  # fmt: skip
+             "close_ups": config.close_ups}  # fmt: skip
     net = Parser(ParserConfig(**{**base.__dict__, **sizes}))
     if config.init:
         start(net, _state(config.init))
-    if config.only_deep:
-        keep(net)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -414,11 +384,11 @@ def learn_doubt(net: Parser, shards: list[dict[str, NDArray[Any]]], *, faces: in
     After the training, because beside it the doubt runs after errors that shrink.
     """
     assert net.reader is not None
-    doubt = net.reader.doubt
+    doubt, final = net.reader.doubt, net.reader.dense[-1]
     assert doubt is not None
     net.eval()
     heard: list[Tensor] = []
-    hook = doubt.register_forward_pre_hook(lambda _, args: heard.append(args[0]))
+    hook = final.register_forward_pre_hook(lambda _, args: heard.append(args[0]))
     wrong = []
     with torch.no_grad():
         for shard in shards:
