@@ -130,7 +130,7 @@ def edit(
         goal = resolve(wish, one.reading)
         out = carry_out(one, goal, out)
         wanted.append(asked(wish, one.reading, goal))
-    return EditResult(out, _join([p.reading for p in prepared]), tuple(wanted),
+    return EditResult(out, estimation.join([p.reading for p in prepared]), tuple(wanted),
                       tuple(p.number for p in prepared), skipped)  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def find(rgb: U8, detector: FaceSource | None = None) -> list[Face]:
     Raises:
         InputError: none.
     """
-    detector = detector or estimation._detector()
+    detector = detector or estimation.detector()
     found = sorted(detector(rgb), key=lambda f: -float(f.box[2] * f.box[3]))
     if not found:
         size = f"{rgb.shape[1]} x {rgb.shape[0]} pixels"
@@ -352,9 +352,3 @@ def mesh() -> Mesh:
     from faceunits.motion import face
 
     return face.load()
-
-
-def _join(readings: list[Reading]) -> Reading:
-    names = readings[0].names
-    arrays = [n for n in Reading.__dataclass_fields__ if n != "names"]
-    return Reading(names=names, **{n: np.concatenate([getattr(r, n) for r in readings]) for n in arrays})

@@ -115,7 +115,7 @@ def estimate(
         window = streaming.Window(every, start_s, end_s)
         return streaming.mixed(inputs, machine, window, batch=batch, progress=progress)
     pictures = [] if overlay is None else photos.overlay_names(inputs, overlay)
-    finder, networks = detector or _detector(), models(device)
+    finder, networks = _finder(detector), models(device)
     rows: list[dict[str, Any]] = []
     done = 0
     prepared = (photos.prepare(name, item, finder, networks.crop_size) for name, item in inputs)
@@ -170,11 +170,11 @@ def fit(
     """
     from faceunits import fitting
 
-    detector, networks = detector or _detector(), models(device)
+    finder, networks = _finder(detector), models(device)
     inputs = _inputs(source)
     if len(inputs) != 1:
         raise InputError(f"expected one photo; got {len(inputs)}; use estimate for several")
-    photo = photos.prepare(*inputs[0], detector, networks.crop_size)
+    photo = photos.prepare(*inputs[0], finder, networks.crop_size)
     results = photos.measure([photo], lambda crops: fitting.fit(crops, networks, recipe=recipe), batch)
     found = [place for place in results[0] if place]
     if not found:
@@ -250,11 +250,17 @@ def _over_faces(results: Sequence[R], change: Callable[[list[NDArray[Any]], int]
 
 
 @cache
-def _detector() -> FaceSource:
-    """Stays loaded between calls, as do the models: reading them takes longer than fitting a face."""
+def detector() -> FaceSource:
+    """The built-in one. Stays loaded between calls, as do the models: reading them takes longer than fitting
+    a face."""
     from faceunits.alignment.detect import Detector
 
     return Detector()
+
+
+def _finder(given: FaceSource | None) -> FaceSource:
+    """For functions with an argument that hides the name `detector`."""
+    return given or detector()
 
 
 @cache

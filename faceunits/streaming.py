@@ -138,7 +138,7 @@ def prepare(
     """
     measure = estimation.measurer(method, recipe, engine=engine)
     follow = measure if method == "fast" else estimation.measurer("fast")
-    source = detector or estimation._detector()
+    source = detector or estimation.detector()
     return Machine(source, estimation.models(device), measure, follow, method, recipe, device)
 
 

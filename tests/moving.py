@@ -111,7 +111,7 @@ def install(patch: pytest.MonkeyPatch) -> Detector:
     """Put the stand-ins in the place of the networks."""
     stand_ins.install(patch)
     detector = Detector()
-    patch.setattr(estimation, "_detector", lambda: detector)
+    patch.setattr(estimation, "detector", lambda: detector)
     patch.setattr(fitting, "read", read)
     return detector
 

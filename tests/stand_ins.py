@@ -95,7 +95,7 @@ def transfer(a: FitResult, b: FitResult, models: StandInModels) -> NDArray[np.ui
 
 def install(patch: pytest.MonkeyPatch) -> None:
     """Put the stand-ins in the place of the networks."""
-    patch.setattr(estimation, "_detector", lambda: detect)
+    patch.setattr(estimation, "detector", lambda: detect)
     patch.setattr(estimation, "models", lambda device="auto": StandInModels())
     for function in (fit, illustrate, read, render, transfer):
         patch.setattr(fitting, function.__name__, function, raising=False)

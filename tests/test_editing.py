@@ -62,7 +62,7 @@ def detect(picture: NDArray[np.uint8]) -> list[Face]:
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimation, "models", lambda device="auto": Models())
-    monkeypatch.setattr(estimation, "_detector", lambda: detect)
+    monkeypatch.setattr(estimation, "detector", lambda: detect)
     monkeypatch.setattr(fitting, "read", read)
     YAW["deg"] = 0.0
 

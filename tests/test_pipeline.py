@@ -49,7 +49,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     measured = fitting_models.measure(generator.eval(), parser.eval(), len(profile))
     weights.save(folder / "fitting.safetensors", measured, about, {})
     monkeypatch.setattr(weights, "_FOLDER", folder)
-    monkeypatch.setattr(estimation, "_detector", lambda: stand_ins.detect)
+    monkeypatch.setattr(estimation, "detector", lambda: stand_ins.detect)
     estimation.models.cache_clear()
     yield folder
     estimation.models.cache_clear()

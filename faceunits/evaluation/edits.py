@@ -161,7 +161,7 @@ def estimate(picture: U8, prepared: editing.Prepared, device: str) -> tuple[dict
 
     models = estimation.models(device)
     # found anew: an edit may move the points that the crop hangs on
-    faces = estimation._detector()(np.ascontiguousarray(picture[..., :3]))
+    faces = estimation.detector()(np.ascontiguousarray(picture[..., :3]))
     middle = warp.apply(prepared.stage.back, np.array([[models.crop_size / 2, models.crop_size / 2]]))[0]
     if faces:
         nearest = min(faces, key=lambda f: float(np.linalg.norm(f.points.mean(0) - middle)))
