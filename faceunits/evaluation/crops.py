@@ -70,9 +70,7 @@ def crop_of(picture: U8, face: Face, size: int) -> F32 | None:
 def read(crops: Sequence[F32] | F32, on: Tool, *, batch: int = 16) -> Reading:
     """The measurement of crops `(3, S, S)`, at least one, joined over batches."""
     parts = [on.measure(np.stack([*crops[i : i + batch]]), on.models) for i in range(0, len(crops), batch)]
-    names = [n for n in Reading.__dataclass_fields__ if n != "names"]
-    joined = {n: np.concatenate([getattr(p, n) for p in parts]) for n in names}
-    return Reading(names=parts[0].names, **joined)
+    return estimation.join(parts)
 
 
 def columns(crops: Sequence[F32 | None], on: Tool, *, batch: int = 16) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from faceunits import fitting
 from faceunits.alignment import detect, warp
 from faceunits.errors import InputError
-from faceunits.evaluation import fits, metrics, subjects
+from faceunits.evaluation import fits, metrics, photos, subjects
 from faceunits.fitting.optimise import Recipe
 from faceunits.io import image as images
 from faceunits.io.files import make_folder, printable, replacing
@@ -273,8 +273,8 @@ class Fitted:
         n = len(self.labels)
         labels = self.labels.iloc[rows].reset_index(drop=True)
         out = fits.contrast(self.columns.iloc[rows], self.columns.iloc[n + rows], labels)
-        photos = np.concatenate([rows, n + rows])
-        icc = metrics.icc_columns(self.straight[photos], self.turned[photos])
+        both = np.concatenate([rows, n + rows])
+        icc = metrics.icc_columns(self.straight[both], self.turned[both])
         return out | {"mirror ICC": float(np.nanmean(icc)) if np.isfinite(icc).any() else float("nan")}
 
 
@@ -290,10 +290,8 @@ def fit_pairs(
 
 def _london(models: fitting.Models, recipe: str | Recipe, pairs: fits.Pairs) -> list[Figure]:
     """The pairs of the people kept out, and of all."""
-    from faceunits.training import people
-
     fitted = fit_pairs(models, recipe, pairs.neutral, pairs.smiling, pairs.labels)
-    out = np.flatnonzero([people.is_kept_out("london", i) for i in pairs.ids])
+    out = np.flatnonzero([photos.is_kept_out("london", i) for i in pairs.ids])
     # the peers were measured on all sixty
     return [
         *(replace(f, peer=None) for f in pair_figures("London, people kept out", fitted, out)),

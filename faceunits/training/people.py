@@ -19,7 +19,6 @@ from faceunits.alignment import warp
 from faceunits.errors import InputError
 from faceunits.evaluation import photos
 from faceunits.evaluation.photos import ALBUMS, Album
-from faceunits.evaluation.photos import is_kept_out as is_kept_out
 from faceunits.io.files import printable
 
 F32 = NDArray[np.float32]
