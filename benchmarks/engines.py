@@ -23,11 +23,12 @@ def main() -> None:
     import torch
 
     from faceunits import engine, fitting
+    from faceunits.networks.lean import prepare
 
     torch.set_num_threads(1)
     models = fitting.load(device="cpu")
     onnx = engine.choose(models, "onnx")
-    whole, lean = models.networks.parser, engine.prepare(models.networks.parser)
+    whole, lean = models.networks.parser, prepare(models.networks.parser)
     both = models.reader
     text = measure.heading(
         "Engines of the fast reading", notes=[f"one thread, {args.rounds} rounds in turns"]

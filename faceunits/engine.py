@@ -1,6 +1,6 @@
 """Two ways to run the fast reading of E: lean torch, and ONNX Runtime where its file has been made.
 
-`prepare` makes E lean: batch norms folded into convolutions, no parsing scores, channels last. The file of
+torch runs E as `networks.lean` makes it: batch norms folded, no parsing scores, channels last. The file of
 `export.reader` holds the whole way from crops to `types.Reading`; on the CPU ONNX Runtime needs about two
 thirds of torch's time for it (`benchmarks/engines.py`), so `auto` takes it where it is there. Making it
 takes a while and two more libraries, so that only `onnx` does that, once for each set of weights.
@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 
 from faceunits.errors import ConfigError, ParameterError
 from faceunits.io.files import printable
-from faceunits.networks.lean import BothViews as BothViews
-from faceunits.networks.lean import prepare as prepare
 from faceunits.types import Reading
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from faceunits.errors import ConfigError
 from faceunits.fitting import curves
 from faceunits.fitting.pipeline import confidence
 from faceunits.io.files import make_folder, printable, replacing
+from faceunits.networks import lean
 from faceunits.networks.detector import DetectorConfig, FaceFinder, Landmarker, fuse
 from faceunits.rig.shape import POSE_RANGE_DEG
 from faceunits.types import FIVE_POINTS
@@ -88,8 +89,8 @@ class FastReader(nn.Module):
         super().__init__()
         networks = models.networks
         self.n_au = networks.n_au
-        self.reader = engine.BothViews(
-            engine.prepare(networks.parser), torch.from_numpy(models.profile.mirror())
+        self.reader = lean.BothViews(
+            lean.prepare(networks.parser), torch.from_numpy(models.profile.mirror())
         ).cpu()
         self.curves = Curves(networks.knots.cpu(), networks.values.cpu())
 

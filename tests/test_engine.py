@@ -16,6 +16,7 @@ from torch import nn
 from faceunits import engine, fitting
 from faceunits.errors import ConfigError, ParameterError
 from faceunits.fitting.models import Models, assemble, measure
+from faceunits.networks.lean import prepare
 from faceunits.networks.parser import LIGHT, Parser, ParserConfig
 
 FIELDS = ("au", "pose_deg", "identity", "lip_gap", "confidence", "landmarks")
@@ -89,7 +90,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Models, engin
 )
 def test_lean_networks_read_the_same(config: ParserConfig) -> None:
     net = parser(replace(config, landmarks=68, readings=102))
-    lean = engine.prepare(net)
+    lean = prepare(net)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in lean.modules())
     assert any(isinstance(m, nn.BatchNorm2d) for m in net.modules())  # the original stays
     image = torch.rand(2, 3, 128, 128)
@@ -109,7 +110,7 @@ def test_preparing_changes_nothing_of_the_original() -> None:
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     image = torch.rand(1, 3, 128, 128)
     with torch.inference_mode():
-        lean = engine.prepare(net)
+        lean = prepare(net)
         first, again = lean(image), lean(image)  # what works in place must not work on what it is given
     assert all(torch.equal(a, b) for a, b in zip(first[:2], again[:2], strict=True))
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
@@ -117,7 +118,7 @@ def test_preparing_changes_nothing_of_the_original() -> None:
 
 def test_a_parser_without_heads_cannot_be_prepared() -> None:
     with pytest.raises(ConfigError, match="landmarks and readings"):
-        engine.prepare(small.parser(heads=False))
+        prepare(small.parser(heads=False))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

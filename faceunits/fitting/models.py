@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from faceunits import aus, weights
-from faceunits.engine import BothViews, prepare
 from faceunits.errors import WeightsError
 from faceunits.fitting import loss
 from faceunits.fitting.optimise import Networks, base_face, step_sizes
 from faceunits.fitting.prior import Subspace, whole
 from faceunits.networks.generator import Generator, GeneratorConfig, Sketch
+from faceunits.networks.lean import BothViews, prepare
 from faceunits.networks.parser import Parser, ParserConfig
 
 
