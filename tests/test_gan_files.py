@@ -172,6 +172,7 @@ def _without(name: str) -> dict[str, Any]:
         (about(), {"encoder.further": torch.zeros(1)}, "1 left over"),
         (about(), {"average": torch.zeros(3)}, "average latent of shape"),
         ({**about(), "editor": {**asdict(EDITOR), "names": ["smile"] * 6}}, {}, "labels that are action"),
+        ({**about(), "editor": {**asdict(EDITOR), "kind": "magic"}}, {}, "got magic"),
     ],
 )
 def test_faults_of_a_file_are_named(

@@ -1,8 +1,7 @@
 """The three networks of the GAN engine, from the package's file or from a user's.
 
-One file of ours may hold all three: tensors `generator.`, `encoder.`, `editor.` and `average`, and a header
-with their sizes, the framing of the pictures and the units of the labels, which are those of tables / 5.
-Users' public checkpoints of generator and encoder go through `weights.official`, with FFHQ's framing; an
+One file of ours may hold all three (`gan.parts`); labels of its editor are intensities of tables / 5. Users'
+public checkpoints of generator and encoder go through `weights.official`, with FFHQ's framing; an
 editor is always one of ours, since there is no public one, and must have been trained in their latent space.
 """
 
@@ -12,16 +11,15 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from faceunits import aus, weights
 from faceunits.errors import ConfigError, ParameterError, WeightsError
-from faceunits.gan.frame import ALIGNMENTS
+from faceunits.gan import parts
 from faceunits.io.files import printable
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from faceunits.networks.editor import Editor
     from faceunits.networks.encoders import E4e, Psp
@@ -121,64 +119,31 @@ def load(files: Files, device: str = "cpu") -> Networks:
 
 
 def _generator(path: str | os.PathLike[str]) -> StyleGenerator:
-    from faceunits.networks.stylegan2 import StyleConfig, StyleGenerator
+    if _is_ours(path):
+        return parts.generator(path)
+    from faceunits.weights import official
 
-    if not _is_ours(path):
-        from faceunits.weights import official
-
-        return official.generator(path)
-    state, about = weights.load(path)
-    net = StyleGenerator(weights.settings(StyleConfig, _sizes(about, "generator", path), source=path))
-    weights.fill(net, _tensors(state, "generator", path), source=path)
-    net.average = _average(state, net.config.levels, net.config.latent, path)
-    for noise in net.stored_noise():
-        noise.zero_()  # ours learn to draw without
-    return net
+    return official.generator(path)
 
 
 def _encoder(path: str | os.PathLike[str]) -> tuple[E4e | Psp, str]:
     """The encoder and the framing of its pictures."""
-    from faceunits.networks.encoders import E4e, EncoderConfig, Psp
+    if _is_ours(path):
+        return parts.encoder(path)
+    from faceunits.weights import official
 
-    if not _is_ours(path):
-        from faceunits.weights import official
-
-        return official.encoder(path), "ffhq"
-    state, about = weights.load(path)
-    sizes = _sizes(about, "encoder", path)
-    kinds: dict[Any, type[E4e | Psp]] = {"e4e": E4e, "psp": Psp}
-    kind, alignment = sizes.get("kind"), about.get("alignment")
-    if kind not in kinds or alignment not in ALIGNMENTS:
-        raise WeightsError(
-            f"expected an encoder of kind e4e or psp and the alignment {' or '.join(ALIGNMENTS)} in "
-            f"{printable(path)}; got {kind} and {alignment}; use a file of this version"
-        )
-    net = kinds[kind](weights.settings(EncoderConfig, sizes, source=path))
-    weights.fill(net, _tensors(state, "encoder", path), source=path)
-    net.average = _average(state, net.config.levels, net.config.latent, path)
-    return net, str(alignment)
+    return official.encoder(path), "ffhq"
 
 
 def _editor(path: str | os.PathLike[str]) -> tuple[Editor, tuple[str, ...]]:
     """The editor, and the names of its labels as tables have them."""
-    from faceunits.networks.editor import Editor, EditorConfig
-
     if not _is_ours(path):
         weights.locate(path)  # says if there is no such file
         raise WeightsError(
             f"expected an editor that faceunits train editor wrote; {printable(path)} is of another kind; "
             "there are no public ones, so train one for your generator"
         )
-    state, about = weights.load(path)
-    sizes = _sizes(about, "editor", path)
-    config, kind = weights.settings(EditorConfig, sizes, source=path), sizes.get("kind", "full")
-    if kind == "full":
-        net = Editor(config)
-    else:
-        from faceunits.networks import editor_baselines
-
-        net = editor_baselines.build(str(kind), config)
-    weights.fill(net, _tensors(state, "editor", path), source=path)
+    _, net = parts.editor(path)
     try:
         return net, tuple("".join(aus.parse(name)) for name in net.config.names)
     except ParameterError as error:
@@ -196,36 +161,3 @@ def _is_ours(path: str | os.PathLike[str]) -> bool:
             return "config" in dict(file.metadata() or {})
     except Exception:  # no safetensors file, or none at all: whoever reads it next says so
         return False
-
-
-def _sizes(about: dict[str, Any], part: str, path: str | os.PathLike[str]) -> dict[str, Any]:
-    sizes = about.get(part)
-    if not isinstance(sizes, dict):
-        raise WeightsError(
-            f"expected the sizes of the {part} in the header of {printable(path)}; it holds "
-            f"{about.get('kind', 'another network')}; name a file with a {part}"
-        )
-    return sizes
-
-
-def _tensors(state: dict[str, Tensor], part: str, path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    prefix = part + "."
-    found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    if not found:
-        raise WeightsError(
-            f"expected tensors {prefix}* in {printable(path)}; there are none; name a file with a {part}"
-        )
-    return found
-
-
-def _average(state: dict[str, Tensor], levels: int, latent: int, path: str | os.PathLike[str]) -> Tensor:
-    """What codes are relative to: `average` of the file, zero where it has none."""
-    import torch
-
-    average = state.get("average", torch.zeros(latent))
-    if tuple(average.shape) not in ((latent,), (levels, latent)):
-        raise WeightsError(
-            f"expected an average latent of shape ({latent},) or ({levels}, {latent}) in {printable(path)}; "
-            f"got {tuple(average.shape)}; use a file of one training"
-        )
-    return average.float()

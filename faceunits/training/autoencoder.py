@@ -244,7 +244,7 @@ def train(config: AutoencoderTraining) -> Autoencoder:
 
 
 def export(net: Autoencoder, path: Path) -> None:
-    """Writes encoder and generator, as `evaluation.editor_files` and `gan.files` read them."""
+    """Writes encoder and generator, as `gan.parts` reads them."""
     encoder = levelled(net)
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"generator.{k}": v for k, v in net.generator.state_dict().items()}
