@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from faceunits.cli_options import Device
 from faceunits.errors import InputError, ParameterError
 from faceunits.io.files import printable
 from faceunits.terminal import say
@@ -22,45 +22,6 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="picture to 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this file."""
     app.command()(edit)
-
-
-def evaluate_edit(
-    photos: Annotated[list[Path], typer.Argument(help="photos, or folders of photos", metavar="PHOTOS...")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="folder of tables and contact sheets; else to stdout"),
-    ] = None,
-    series: Annotated[str, typer.Option(help="what to ask for, such as AU12,AU01+02; all when empty")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    gan: Path | None = None,
-) -> None:
-    """How well edits do what was asked: requested against measured units, identity, surroundings, time."""
-    from faceunits import editing
-    from faceunits.evaluation import edits
-    from faceunits.gan.files import Files
-    from faceunits.io import image, table
-
-    chosen = tuple(s for s in series.split(",") if s) or tuple(edits.SERIES)
-    for name in chosen:
-        if name not in edits.SERIES:
-            raise ParameterError(f"expected a series {', '.join(edits.SERIES)}; got {name!r}")
-    files = image.find(photos)
-    if output:
-        table.check_folder(output)
-        output.mkdir(exist_ok=True)
-    networks = editing.load("gan", Files(gan, gan, gan), device) if gan else None
-    summary, values, outcomes = edits.evaluate(
-        files, series=chosen, device=device, sheets=output is not None, networks=networks, tell=say
-    )
-    sys.stdout.write(table.text(summary))
-    if output:
-        about = table.describe(weights={}, options={"series": list(chosen), "photos": len(outcomes)})
-        for name, rows in (("edits", summary), ("edits_values", values)):
-            table.write(output / f"{name}.csv", rows, about=about)
-        for outcome in outcomes:
-            if outcome.sheet is not None:
-                image.write(output / f"{Path(outcome.name).stem}_sheet.png", outcome.sheet)
-        say(f"wrote tables and {len(outcomes)} sheets to {printable(output)}; the sheets show edited people")
 
 
 def edit(
@@ -95,7 +56,7 @@ def edit(
     no_mark: Annotated[
         bool, typer.Option("--no-mark", help="write no note of the edit into the file")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Change action units in a photo; only the face moves, everything else stays as it is."""
     absolute, change = parse(units or [])

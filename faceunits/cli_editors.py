@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from faceunits import cli_edit
+from faceunits.cli_options import Device
 from faceunits.errors import InputError, ParameterError
 from faceunits.io.files import printable
 from faceunits.terminal import say
@@ -63,7 +63,7 @@ def evaluate_edit(
         typer.Option("--output", "-o", help="folder of tables and contact sheets; else to stdout"),
     ] = None,
     series: Annotated[str, typer.Option(help="of photos: such as AU12,AU01+02; all when empty")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """How well edits do what was asked: requested against measured units, identity, surroundings, time.
 
@@ -77,7 +77,7 @@ def evaluate_edit(
                 "expected --editor, --arcface, --lpips and --inception with --renders only; got one with "
                 "photos; leave it out"
             )
-        cli_edit.evaluate_edit(photos, output, series, device, gan)
+        _on_photos(photos, output, series, device, gan)
         return
     if photos or series:
         raise ParameterError("expected photos, or --renders; got both, or --series; leave one out")
@@ -85,6 +85,39 @@ def evaluate_edit(
         raise InputError("expected --gan with --renders; got none; name the weights of encoder and generator")
     files = _Files(renders, training, gan, tuple(editor or ()), arcface, lpips, inception)
     _on_renders(files, people, pairs, singles, output, device)
+
+
+def _on_photos(photos: list[Path], output: Path | None, series: str, device: str, gan: Path | None) -> None:
+    from faceunits import editing
+    from faceunits.evaluation import edits
+    from faceunits.gan.files import Files
+    from faceunits.io import image, table
+    from faceunits.photos import told_apart
+
+    chosen = tuple(s for s in series.split(",") if s) or tuple(edits.SERIES)
+    for name in chosen:
+        if name not in edits.SERIES:
+            raise ParameterError(
+                f"expected a series {', '.join(edits.SERIES)}; got {name!r}; use these, with commas between"
+            )
+    files = image.find(photos)
+    if output:
+        table.check_folder(output)
+        output.mkdir(exist_ok=True)
+    networks = editing.load("gan", Files(gan, gan, gan), device) if gan else None
+    summary, values, outcomes = edits.evaluate(
+        files, series=chosen, device=device, sheets=output is not None, networks=networks, tell=say
+    )
+    sys.stdout.write(table.text(summary))
+    if output:
+        about = table.describe(weights={}, options={"series": list(chosen), "photos": len(outcomes)})
+        for name, rows in (("edits", summary), ("edits_values", values)):
+            table.write(output / f"{name}.csv", rows, about=about)
+        names = told_apart([Path(o.name).stem for o in outcomes])
+        for name, outcome in zip(names, outcomes, strict=True):
+            assert outcome.sheet is not None  # asked for with the folder
+            image.write(output / f"{name}_sheet.png", outcome.sheet)
+        say(f"wrote tables and {len(outcomes)} sheets to {printable(output)}; the sheets show edited people")
 
 
 @dataclass(frozen=True)

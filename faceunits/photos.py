@@ -110,16 +110,19 @@ def overlay_names(inputs: Sequence[Input], folder: str | os.PathLike[str]) -> li
     make_folder(folder, "choose another with --overlay")
     if not os.access(folder, os.W_OK):
         raise InputError(f"no permission to write to {printable(folder)}; choose another with --overlay")
-    taken: set[str] = set()
-    out = []
-    for name, item in inputs:
-        stem = printable(item.stem) if isinstance(item, Path) else name
-        unique, number = stem, 2
+    stems = [printable(item.stem) if isinstance(item, Path) else name for name, item in inputs]
+    return [Path(folder, f"{name}_overlay.png") for name in told_apart(stems)]
+
+
+def told_apart(names: Iterable[str]) -> list[str]:
+    """The names in order, those that came before with a number behind."""
+    taken: dict[str, None] = {}
+    for name in names:
+        unique, number = name, 2
         while unique in taken:
-            unique, number = f"{stem}-{number}", number + 1
-        taken.add(unique)
-        out.append(Path(folder, f"{unique}_overlay.png"))
-    return out
+            unique, number = f"{name}-{number}", number + 1
+        taken[unique] = None
+    return list(taken)
 
 
 def write_overlay(path: Path, photo: Photo, found: Sequence[tuple[Reading, int] | None]) -> None:

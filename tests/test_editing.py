@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -392,6 +393,8 @@ def test_figures_of_edits(photo: Path) -> None:
     assert outcomes[0].sheet is not None
     with pytest.raises(InputError, match="got none"):
         edits.evaluate([], series=("AU12",))
+    with pytest.raises(ParameterError, match="a series that the editor knows; got AU12"):
+        edits.evaluate([photo], series=("AU12",), networks=SimpleNamespace(names=("AU01",)))  # type: ignore[arg-type]
 
 
 def test_measures_have_known_values() -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import typer
+from PIL import Image
 from small import SIZE, models
 from toy_editors import NAMES, people, write
 from typer.testing import CliRunner
 
-from faceunits import cli_edit, cli_editors, fitting, weights
+from faceunits import cli_editors, fitting, weights
 from faceunits.errors import FaceunitsError, WeightsError
-from faceunits.evaluation import editor_files
+from faceunits.evaluation import editor_files, edits
 from faceunits.networks import editor_baselines
 from faceunits.networks.editor import Editor, EditorConfig
 from faceunits.networks.encoders import EncoderConfig, Psp
@@ -157,7 +159,24 @@ def test_the_command_explains(tmp_path, words, message):
 
 
 def test_photos_go_to_the_other_engines(monkeypatch, tmp_path):
-    seen = []
-    monkeypatch.setattr(cli_edit, "evaluate_edit", lambda *given: seen.append(given))
-    assert command(tmp_path / "a.jpg", "--series", "AU12", "-o", tmp_path / "out")[0] == 0
-    assert seen == [([tmp_path / "a.jpg"], tmp_path / "out", "AU12", "auto", None)]
+    """Their sheets are told apart where two photos have one name."""
+    photos = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"]
+    for photo in photos:
+        photo.parent.mkdir()
+        Image.new("RGB", (8, 8)).save(photo)
+    asked = []
+
+    def evaluate(paths, **options):
+        asked.append((paths, options["series"], options["networks"]))
+        sheet = np.zeros((4, 4, 3), np.uint8)
+        table = pd.DataFrame({"series": ["AU12"]})
+        return table, table, [edits.Outcome(p.name, sheet=sheet + i) for i, p in enumerate(paths)]
+
+    monkeypatch.setattr(edits, "evaluate", evaluate)
+    out = tmp_path / "out"
+    code, error, _ = command(*photos, "--series", "AU12", "-o", out)
+    assert code == 0, error
+    assert asked == [(photos, ("AU12",), None)]
+    assert [np.asarray(Image.open(out / name)).max() for name in ("x_sheet.png", "x-2_sheet.png")] == [0, 1]
+    code, error, _ = command(photos[0], "--series", "AU99")
+    assert "expected a series" in str(error)

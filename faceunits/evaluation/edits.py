@@ -73,6 +73,7 @@ def evaluate(
 
     Raises:
         InputError: no photo could be used.
+        ParameterError: no series that the editor knows.
     """
     outcomes = []
     known = [name for name in series if _is_known(networks, name)]
@@ -80,6 +81,8 @@ def evaluate(
         tell(
             f"left out, since the editor does not know them: {', '.join(s for s in series if s not in known)}"
         )
+    if not known:
+        raise ParameterError(f"expected a series that the editor knows; got {', '.join(series)}; name others")
     for path in paths:
         try:
             outcomes.append(one(path, known, device=device, sheet=sheets, networks=networks))
