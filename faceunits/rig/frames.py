@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceunits.networks.editor import DISFA
-from faceunits.rig import render, shape, surround, synth
+from faceunits.rig import render, surround, synth
 from faceunits.rig.shade import HELEN
 
 
@@ -64,9 +64,6 @@ def person(config: FramesConfig, index: int) -> dict[str, NDArray[np.generic]]:
     face, seen = synth.scene(rng, on, asked)
     chance = int(rng.integers(1 << 30))  # the same background behind every frame
     pitch, yaw = rng.normal(0, 5), rng.normal(0, 7)
-    rest = synth.gap_cm(
-        shape.vertices(on.model, seen.identity, np.zeros_like(seen.weights))[on.model.landmarks]
-    )
     rows: list[dict[str, object]] = []
     for _ in range(config.frames):
         active = on.profile.expand(expression(rng, graded=config.graded))
@@ -76,14 +73,11 @@ def person(config: FramesConfig, index: int) -> dict[str, NDArray[np.generic]]:
         )  # fmt: skip
         behind = surround.backdrop(np.random.default_rng(chance), config.size, seen.look)
         drawn = render.draw(on.model, on.static, moved, config.size, behind)
-        gap = synth.gap_cm(shape.vertices(on.model, seen.identity, moved.weights)[on.model.landmarks]) - rest
-        rows.append({
+        rows.append(synth.truth(on, replace(face, au=active), moved) | {
             "image": (255 * drawn.image + 0.5).astype(np.uint8), "label": HELEN[drawn.label],
-            "landmarks": drawn.landmarks, "au": active, "identity": face.identity,
-            "pose_deg": np.array([moved.pitch_deg, moved.yaw_deg], np.float32),
-            "lip_gap": np.float32(np.clip(gap / (on.gap[1] - on.gap[0]), 0, 2)), "person": np.int64(index),
+            "landmarks": drawn.landmarks, "person": np.int64(index),
         })  # fmt: skip
-    return {k: np.stack([np.asarray(r[k]) for r in rows]) for k in rows[0]}
+    return synth.stacked(rows)
 
 
 def write(

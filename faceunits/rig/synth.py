@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -129,10 +129,6 @@ def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
     rows: list[dict[str, object]] = []
     for _ in range(config.shard):
         face, seen = scene(rng, on, config)
-        # lips that part at rest are parted: the gap is measured from the rig's closed mouth
-        rest = shape.vertices(on.model, seen.identity, np.zeros_like(seen.weights))
-        points = shape.vertices(on.model, seen.identity, seen.weights, muscles_=seen.muscles)
-        opened = gap_cm(points[on.model.landmarks]) - gap_cm(rest[on.model.landmarks])
         if config.look == "plain":
             drawn = render.draw(on.model, on.static, seen, config.size)
             image, label = (255 * drawn.image + 0.5).astype(np.uint8), drawn.label
@@ -141,12 +137,28 @@ def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
             drawn = render.draw(on.model, on.static, seen, config.size, behind)
             covered, label = surround.cover(rng, drawn.image, drawn.label, drawn.landmarks, seen.look)
             image = surround.degrade(rng, covered)
-        rows.append({
-            "image": image, "label": HELEN[label], "landmarks": drawn.landmarks, "au": face.au,
-            "identity": face.identity, "pose_deg": np.array([face.pitch_deg, face.yaw_deg], np.float32),
-            "lip_gap": np.float32(np.clip(opened / (on.gap[1] - on.gap[0]), 0, 2)),
+        rows.append(truth(on, face, seen) | {
+            "image": image, "label": HELEN[label], "landmarks": drawn.landmarks,
             "skin_tone": np.float32(look.ita_deg(seen.look.skin)),
         })  # fmt: skip
+    return stacked(rows)
+
+
+def truth(on: Stage, face: sample.Sample, seen: render.Scene) -> dict[str, object]:
+    """The parameters that a picture of a face shows: `au`, `identity`, `pose_deg`, `lip_gap` of a row."""
+    # lips that part at rest are parted: the gap is measured from the rig's closed mouth
+    rest = shape.vertices(on.model, seen.identity, np.zeros_like(seen.weights))
+    points = shape.vertices(on.model, seen.identity, seen.weights, muscles_=seen.muscles)
+    opened = gap_cm(points[on.model.landmarks]) - gap_cm(rest[on.model.landmarks])
+    return {
+        "au": face.au, "identity": face.identity,
+        "pose_deg": np.array([seen.pitch_deg, seen.yaw_deg], np.float32),
+        "lip_gap": np.float32(np.clip(opened / (on.gap[1] - on.gap[0]), 0, 2)),
+    }  # fmt: skip
+
+
+def stacked(rows: Sequence[Mapping[str, object]]) -> dict[str, NDArray[np.generic]]:
+    """Rows of the same keys as an array for each key."""
     return {k: np.stack([np.asarray(r[k]) for r in rows]) for k in rows[0]}
 
 
