@@ -195,6 +195,8 @@ def test_disfa_becomes_frames(tmp_path, monkeypatch):
         for i in (1, 5)
     ]  # fmt: skip
     np.testing.assert_allclose(data.labels, wanted, atol=1e-6)
+    two = frames.read([str(tmp_path / "out")], (DISFA[5], DISFA[0]))
+    np.testing.assert_array_equal(two.labels, data.labels[:, [5, 0]])
     with pytest.raises(ConfigError, match="SN999"):
         frames.from_disfa(tmp_path / "disfa", tmp_path / "out", subjects=["SN999"])
 

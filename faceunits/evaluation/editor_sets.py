@@ -8,7 +8,7 @@ within a unit the levels that the person shows (AUEditNet's sampling, specified 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def read(folder: str | Path, names: Sequence[str], models: fitting.Models) -> Fr
     for path in paths:
         pack = _read(path)
         images.append(pack["image"])
-        labels.append(_labels(pack, names, models))
+        labels.append(labels_of(pack, names, models.names))
         people += [(path, int(number)) for number in pack["person"]]
         if "identity" in pack:
             _same_faces(pack["person"], pack["identity"], path)
@@ -128,15 +128,25 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     return pack
 
 
-def _labels(pack: dict[str, NDArray[Any]], names: Sequence[str], models: fitting.Models) -> F32:
-    """`(N, K)` 0-5."""
+def labels_of(pack: Mapping[str, NDArray[Any]], names: Sequence[str], parameters: tuple[str, ...]) -> F32:
+    """Labels `(N, K)` 0-5 of the units `names` in a file of frames.
+
+    Args:
+        pack: arrays of `read`.
+        names: units of a label, in order.
+        parameters: what the columns of `au` are.
+
+    Raises:
+        InputError: as many parameters as another profile has.
+        ParameterError: a unit that the file does not label.
+    """
     if "units" not in pack:
-        if pack["au"].shape[1] != len(models.names):
+        if pack["au"].shape[1] != len(parameters):
             raise InputError(
-                f"expected {len(models.names)} parameters per face; got {pack['au'].shape[1]}; draw the "
+                f"expected {len(parameters)} parameters per face; got {pack['au'].shape[1]}; draw the "
                 "frames with the profile of the networks"
             )
-        return columns_of(names, models.names, pack["au"], pack["lip_gap"])
+        return columns_of(names, parameters, pack["au"], pack["lip_gap"])
     known = {"".join(aus.parse(name)): i for i, name in enumerate(DISFA)}
     for name in names:
         if "".join(aus.parse(name)) not in known:

@@ -51,6 +51,8 @@ def read(
 
     Raises:
         ConfigError: no frames.
+        InputError: frames of another profile.
+        ParameterError: a unit that the frames do not label.
     """
     parameters = aus.profile(profile).names
     images, labels, people, parts = [], [], [], []
@@ -61,10 +63,7 @@ def read(
             continue
         with np.load(path) as pack:
             images.append(pack["image"])
-            labels.append(
-                pack["units"] if "units" in pack.files
-                else editor_sets.columns_of(names, parameters, pack["au"], pack["lip_gap"])
-            )  # fmt: skip
+            labels.append(editor_sets.labels_of(pack, names, parameters))
             people.append([f"{path.name}/{k}" for k in pack["person"]])
             unknown = np.full(pack["image"].shape[:3], IGNORE, np.uint8)
             parts.append(pack["label"] if "label" in pack.files else unknown)
