@@ -13,18 +13,16 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from faceunits import fitting
 from faceunits.errors import ConfigError, ParameterError
 from faceunits.io.files import printable
 from faceunits.types import Reading
-
-if TYPE_CHECKING:
-    from faceunits.fitting import Models
 
 F32 = NDArray[np.float32]
 Read = Callable[[F32], Reading]
@@ -33,7 +31,7 @@ ENGINES = ("auto", "torch", "onnx")
 """`auto` is `onnx` on the CPU where onnxruntime and the reader's file are there, else `torch`."""
 
 
-def choose(models: Models, engine: str = "auto") -> Read:
+def choose(models: fitting.Models, engine: str = "auto") -> Read:
     """The function from crops `(B, 3, S, S)` float32 RGB in [0, 1] to their reading.
 
     Args:
@@ -56,8 +54,6 @@ def choose(models: Models, engine: str = "auto") -> Read:
         return OnnxReader(path, models)
     if engine == "auto" and on_cpu and installed("onnxruntime") and cached(models).is_file():
         return OnnxReader(cached(models), models)
-    from faceunits import fitting
-
     return lambda crops: fitting.read(crops, models)
 
 
@@ -72,7 +68,7 @@ class OnnxReader:
         ConfigError: onnxruntime is not installed, or the file is damaged or was made of other weights.
     """
 
-    def __init__(self, path: Path, models: Models) -> None:
+    def __init__(self, path: Path, models: fitting.Models) -> None:
         require("onnxruntime")
         import onnxruntime
 
@@ -113,7 +109,7 @@ class OnnxReader:
         return Reading(self._names, au, pose, identity, gap, confidence, points)
 
 
-def fingerprint(models: Models) -> str:
+def fingerprint(models: fitting.Models) -> str:
     """64 hexadecimal digits that change with anything a reading depends on."""
     networks = models.networks
     tensors = dict(networks.parser.state_dict(), knots=networks.knots, values=networks.values)
@@ -124,7 +120,7 @@ def fingerprint(models: Models) -> str:
     return digest.hexdigest()
 
 
-def cached(models: Models) -> Path:
+def cached(models: fitting.Models) -> Path:
     """Where the reader's file of these weights lies or would lie, in the user's cache.
 
     `FACEUNITS_CACHE` names another folder.
@@ -134,7 +130,7 @@ def cached(models: Models) -> Path:
     return folder / f"reader-{fingerprint(models)[:16]}.onnx"
 
 
-def _make(models: Models, path: Path) -> None:
+def _make(models: fitting.Models, path: Path) -> None:
     from faceunits import export
 
     try:

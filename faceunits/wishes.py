@@ -181,23 +181,21 @@ def _parting(now: float, wanted: float) -> float:
 
 def asked(wish: Wish, reading: Reading, goal: Target) -> dict[str, float]:
     """Intensities 0-5 by name, of the units that were asked for, as one face shall have them."""
+    before = aus.columns(reading.names, reading.au, reading.lip_gap)
     columns = aus.columns(reading.names, goal.au[None], reading.lip_gap)
+    named: dict[str, float] = {}
     if wish.neutral or wish.like is not None:
-        before = aus.columns(reading.names, reading.au, reading.lip_gap)
         named = {
             n.removesuffix("_r"): float(v[0]) for n, v in columns.items()
             if n.count("_") == 1 and abs(float(v[0] - before[n][0])) >= 0.1
         }  # fmt: skip
         if wish.neutral and before["AU25_r"][0] >= 0.1:
             named["AU25"] = 0.0
-    else:
-        named = {}
     for key in [*wish.absolute, *wish.change]:
         name, side = aus.parse(key)
         named[name + side] = float(wish.absolute.get(key, np.nan))
         if key in wish.change:
-            before = aus.columns(reading.names, reading.au, reading.lip_gap)
-            source = before if name == "AU25" else columns
-            extra = wish.change[key] if name == "AU25" else 0.0
+            # how far lips part is no parameter, so AU25 of the goal cannot be read off its columns
+            source, extra = (before, wish.change[key]) if name == "AU25" else (columns, 0.0)
             named[name + side] = _limit(float(source[name + side + "_r"][0]) + extra, wish.force)
     return {k: round(v, 2) for k, v in named.items()}

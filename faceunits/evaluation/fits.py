@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from faceunits import aus, estimation, fitting
+from faceunits import estimation, fitting
 from faceunits.errors import InputError
 from faceunits.evaluation import metrics, photos
 from faceunits.fitting.optimise import Recipe
@@ -106,11 +106,6 @@ class Pairs:
     neutral: F32
     smiling: F32
     labels: pd.DataFrame
-
-
-def columns_of(result: FitResult) -> pd.DataFrame:
-    """Table columns (0-5) of a fit."""
-    return pd.DataFrame(aus.columns(result.names, result.au, result.lip_gap))
 
 
 def contrast(neutral: pd.DataFrame, smiling: pd.DataFrame, labels: pd.DataFrame) -> dict[str, float]:

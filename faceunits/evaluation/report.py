@@ -22,6 +22,7 @@ from faceunits import fitting
 from faceunits.alignment import detect, warp
 from faceunits.errors import InputError
 from faceunits.evaluation import fits, metrics, photos, subjects
+from faceunits.evaluation.crops import of_reading
 from faceunits.fitting.optimise import Recipe
 from faceunits.io import image as images
 from faceunits.io.files import make_folder, printable, replacing
@@ -285,7 +286,7 @@ def fit_pairs(
     crops = np.concatenate([neutral, smiling])
     straight = fits.fit_all(crops, models, recipe)
     turned = fits.fit_all(np.ascontiguousarray(crops[..., ::-1]), models, recipe)
-    return Fitted(labels, fits.columns_of(straight), straight.au, turned.au[:, models.profile.mirror()])
+    return Fitted(labels, of_reading(straight), straight.au, turned.au[:, models.profile.mirror()])
 
 
 def _london(models: fitting.Models, recipe: str | Recipe, pairs: fits.Pairs) -> list[Figure]:

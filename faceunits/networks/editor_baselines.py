@@ -59,7 +59,7 @@ def build(name: str, config: EditorConfig | None = None) -> Editor:
 
 
 class SingleBranch(Editor):
-    """(b): one residual for the difference of the codes."""
+    """One residual for the difference of the codes."""
 
     def forward(self, w: Tensor, code: Tensor) -> Edit:
         edited = self._edited(w)
@@ -92,7 +92,7 @@ class _Mean(nn.Module):
 
 
 class WithoutCodec(Editor):
-    """(d): no codec; the code of every level is the labels, and labels are the mean over the levels."""
+    """No codec; the code of every level is the labels, and labels are the mean over the levels."""
 
     def __init__(self, config: EditorConfig | None = None) -> None:
         config = config or EditorConfig()
@@ -101,7 +101,7 @@ class WithoutCodec(Editor):
 
 
 class FlatEditor(Editor):
-    """(c): the two branches on the edited levels as one long vector, with the labels as the only code.
+    """The two branches on the edited levels as one long vector, with the labels as the only code.
 
     ReDirTrans reads pseudo labels and an embedding from the flattened latent and adds what a shared
     de-projector makes of it; its rotation by angles becomes, as in the full model, a factor per embedding
@@ -131,7 +131,7 @@ class FlatEditor(Editor):
 
 
 class LinearEditor(Editor):
-    """(a): labels are read by one linear map, and each action unit has one direction to move along.
+    """Labels are read by one linear map, and each action unit has one direction to move along.
 
     A code is labels `(B, 1, K)`. Nothing is trained: the tensors are those of `fit_linear`, zero until then.
     """

@@ -1,7 +1,7 @@
 """E made for reading alone: batch norms folded away, no parsing scores, and the shapes that a CPU likes.
 
-Stands between the trained `parser.Parser` and the engines that run it (`faceunits.engine`,
-`faceunits.export`). The numbers are those of the original to rounding.
+Stands between the trained `parser.Parser` and what runs it (`fitting.models`, `faceunits.export`). The
+numbers are those of the original to rounding.
 """
 
 from __future__ import annotations
