@@ -67,7 +67,12 @@ def edit(
     files = Files(generator, encoder, editor)
     engine = editing.chosen(engine, files)
     editing.check(absolute, change, force=force)
-    steps = _steps(grid, force=force) if grid else None
+    steps = _steps(grid) if grid else None
+    if steps:
+        name, values = steps
+        absolute.pop(name, None)  # a name asked for twice is the grid's
+        for value in values:
+            editing.check({**absolute, name: value}, change, force=force)
     if not (absolute or change or like or neutral or steps):
         raise ParameterError(
             "expected what to change, such as AU12=3 or AU4=+1, --like, --neutral or --grid; got nothing"
@@ -142,10 +147,8 @@ def note_of(wanted: dict[int, dict[str, float]], engine: str = "motion") -> dict
     }  # fmt: skip
 
 
-def _steps(text: str, *, force: bool) -> tuple[str, list[float]]:
+def _steps(text: str) -> tuple[str, list[float]]:
     """Name and values of a grid."""
-    from faceunits import editing
-
     name, _, span = text.replace(" ", "=", 1).partition("=")
     try:
         first, last, *rest = (float(v) for v in span.split(":"))
@@ -157,10 +160,7 @@ def _steps(text: str, *, force: bool) -> tuple[str, list[float]]:
         raise ParameterError(
             f"expected a grid such as AU12=0:5 or AU12=0:5:0.5, of 2 to 60 pictures; got {text!r}"
         ) from None
-    values = [round(first + i * pace, 6) for i in range(count)]
-    for value in values:
-        editing.check({name: value}, {}, force=force)
-    return name, values
+    return name, [round(first + i * pace, 6) for i in range(count)]
 
 
 def _places(photo: Path, output: Path | None, sequence: Path | None, *, grid: bool) -> None:
@@ -222,9 +222,8 @@ def _write_grid(
     for value in values:
         pixels = original.pixels
         for one in prepared:
-            # a name asked for twice is the grid's
-            rest = {k: v for k, v in wish.absolute.items() if k != name}
-            goal = editing.resolve(replace(wish, absolute=rest | {name: value}), one.reading)
+            here = replace(wish, absolute={**wish.absolute, name: value})
+            goal = editing.resolve(here, one.reading)
             pixels = editing.carry_out(one, goal, pixels)
         pictures.append(editing.opaque(pixels))
     page = sheet.grid(pictures, [f"{name} {v:g}" for v in values], prepared[0].stage.square)

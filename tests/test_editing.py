@@ -364,6 +364,8 @@ def test_the_command_s_other_engine(photo: Path, gan: Path) -> None:
         (("AU12=3", "-o", "{photo}"), "another name"),
         (("--grid", "AU12=5", "-o", "x.png"), "expected a grid"),
         (("--grid", "AU12=0:9", "-o", "x.png"), "0 to 5"),
+        (("AU12=+1", "--grid", "AU12=0:5", "-o", "x.png"), "got AU12 and AU12; leave one out"),
+        (("AU6_L=2", "--grid", "AU06=0:5", "-o", "x.png"), "got AU6_L and AU06; leave one out"),
         (("AU12=3", "--sequence", "x.avi"), "ending in .mp4"),
         (("AU12=3", "--face", "second", "-o", "x.png"), "number or all"),
     ],
