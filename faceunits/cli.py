@@ -82,6 +82,14 @@ def estimate(
     every: Annotated[int, typer.Option(help="of videos, only every n-th frame")] = 1,
     start: Annotated[float | None, typer.Option(help="of videos, from this second on")] = None,
     end: Annotated[float | None, typer.Option(help="of videos, before this second")] = None,
+    baseline: Annotated[
+        str,
+        typer.Option(
+            help="also write NAME_baseline with a person's own neutral taken off: a neutral photo or table "
+            "of the one person, or auto (each face of a video by its own quiet frames)",
+            metavar="FILE|auto",
+        ),
+    ] = "",
 ) -> None:
     """Write the action units of every face in photos and videos as a table.
 
@@ -91,6 +99,8 @@ def estimate(
 
     if output:
         table_io.check(output)
+    elif baseline:
+        raise InputError("expected a table for --baseline to stand beside; got none; name one with -o")
     files, failed = _find(paths)
     if not files:
         raise typer.Exit(2)
@@ -103,6 +113,8 @@ def estimate(
         if overlay:
             raise ConfigError("expected photos with --overlay; got a video; leave --overlay out")
         code = _estimate_videos(files, output, options, every, start, end)
+        if output and baseline:
+            _take_off(output, baseline)
         if failed or code:
             raise typer.Exit(2 if failed else code)
         return
@@ -132,6 +144,8 @@ def estimate(
             f"wrote {printable(output)} and {printable(sidecar)}"
             + (f", pictures in {printable(overlay)}" if overlay else "")
         )
+        if baseline:
+            _take_off(output, baseline)
     if failed or len(unreadable):
         raise typer.Exit(2)
 
@@ -345,6 +359,23 @@ def _intensities(units: list[str]) -> Mapping[str, float]:
                 f"expected an action unit and its intensity, such as AU12=4; got {text!r}"
             ) from None
     return out
+
+
+def _take_off(output: Path, source: str) -> None:
+    """Writes the finished table again, beside it, with a neutral taken off."""
+    import json
+
+    from faceunits import baseline
+    from faceunits.io import readers
+    from faceunits.io import table as table_io
+
+    neutral = source if source == baseline.AUTO else baseline.of_file(source)
+    table, told = baseline.take_off(readers.read_table(output), neutral)
+    about = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
+    path = output.with_name(f"{output.stem}_baseline{output.suffix}")
+    table_io.write(path, table, about=about | {"baseline": {"from": source} | told})
+    kept = len(told["kept_as_measured"])
+    say(f"wrote {printable(path)}: {source} taken off" + (f"; {kept} with too few rows kept" if kept else ""))
 
 
 def _summary(table: pd.DataFrame, unreadable: int) -> str:

@@ -19,7 +19,7 @@ LAYERS = (
     ("rig", "fitting", "engine", "export"),
     ("estimation", "photos", "streaming", "runs"),
     ("editing", "gan", "motion", "wishes"),
-    ("driving", "reporting"),
+    ("baseline", "driving", "reporting"),
     ("evaluation", "training"),
     (
         "cli_datasets",
