@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from faceunits.alignment.detect import FaceSource
+    from faceunits.fitting import Models
     from faceunits.gan.engine import Scene
     from faceunits.gan.files import Files, Networks
     from faceunits.motion.engine import Stage
@@ -210,11 +211,6 @@ def prepare(
     Raises:
         InputError: no such face, or none that can be edited.
     """
-    from faceunits import fitting
-    from faceunits.alignment import warp
-    from faceunits.motion import engine
-    from faceunits.rig.shape import POSE_RANGE_DEG
-
     rgb = opaque(pixels)
     found = find(rgb, detector)
     numbers = list(range(len(found))) if face == "all" else [face]
@@ -223,30 +219,47 @@ def prepare(
             f"expected a face 0 to {len(found) - 1} (0 is the largest); got {face}; name another"
         )
     models = estimation.models(device)
-    out, skipped = [], {}
+    out: list[Prepared] = []
+    skipped: dict[int, str] = {}
     for number in numbers:
         try:
-            matrix = warp.similarity(found[number].points[None], models.crop_size)[0]
-            crop = warp.crop(rgb, matrix, models.crop_size)
+            one = _ready(number, found[number], pixels, rgb, models)
+            out.append(replace(one, scene=_scene(one, rgb, found[number], networks)) if networks else one)
         except AlignmentError as error:
             skipped[number] = f"not aligned: {error}"
-            continue
-        reading = fitting.read(crop[None], models)
-        pitch, yaw = (float(v) for v in reading.pose_deg[0])
-        if abs(yaw) > MAX_YAW_DEG:
-            skipped[number] = (
-                f"turned {abs(yaw):.0f} degrees to the side; up to {MAX_YAW_DEG:g} can be edited"
-            )
-            continue
-        pose = 0.5 + np.array([pitch, yaw]) / (2 * POSE_RANGE_DEG)
-        y = np.concatenate([pose, reading.au[0], reading.identity[0]]).astype(np.float32)
-        stage = engine.stage(pixels, matrix, y, reading.landmarks[0], mesh(), models.crop_size)
-        one = Prepared(number, reading, stage)
-        out.append(replace(one, scene=_scene(one, rgb, found[number], networks)) if networks else one)
+        except _TurnedAway as error:
+            skipped[number] = str(error)
     if not out:
         reasons = "; ".join(f"face {n} is {why}" for n, why in skipped.items())
         raise InputError(f"expected a face that can be edited; {reasons}; use another photo")
     return out, skipped
+
+
+class _TurnedAway(Exception):
+    """A face that shows one half only."""
+
+
+def _ready(number: int, found: Face, pixels: U8, rgb: U8, models: Models) -> Prepared:
+    """One face, measured and with the mesh upon it.
+
+    Raises:
+        AlignmentError: points that coincide.
+        _TurnedAway: more than `MAX_YAW_DEG` to the side.
+    """
+    from faceunits import fitting
+    from faceunits.alignment import warp
+    from faceunits.motion import engine
+    from faceunits.rig.shape import POSE_RANGE_DEG
+
+    matrix = warp.similarity(found.points[None], models.crop_size)[0]
+    reading = fitting.read(warp.crop(rgb, matrix, models.crop_size)[None], models)
+    pitch, yaw = (float(v) for v in reading.pose_deg[0])
+    if abs(yaw) > MAX_YAW_DEG:
+        raise _TurnedAway(f"turned {abs(yaw):.0f} degrees to the side; up to {MAX_YAW_DEG:g} can be edited")
+    pose = 0.5 + np.array([pitch, yaw]) / (2 * POSE_RANGE_DEG)
+    y = np.concatenate([pose, reading.au[0], reading.identity[0]]).astype(np.float32)
+    stage = engine.stage(pixels, matrix, y, reading.landmarks[0], mesh(), models.crop_size)
+    return Prepared(number, reading, stage)
 
 
 def find(rgb: U8, detector: FaceSource | None = None) -> list[Face]:

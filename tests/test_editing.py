@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from faceunits import aus, cli_edit, editing, estimation, fitting
 from faceunits.alignment import warp
-from faceunits.errors import ConfigError, FaceunitsError, InputError, ParameterError
+from faceunits.errors import AlignmentError, ConfigError, FaceunitsError, InputError, ParameterError
 from faceunits.evaluation import edits
 from faceunits.gan import files as gan_files
 from faceunits.gan.files import Files
@@ -225,6 +225,17 @@ def test_a_generator_changes_nothing_unasked(gan: Path) -> None:
     for arguments in asked:
         out = editing.edit(picture(), **arguments, files=Files(encoder=gan)).picture
         assert np.array_equal(out, picture())
+
+
+def test_a_face_that_a_generator_s_frame_does_not_fit_is_told(
+    gan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object) -> None:
+        raise AlignmentError("points that coincide")
+
+    monkeypatch.setattr("faceunits.gan.frame.matrix", refused)
+    with pytest.raises(InputError, match="face 0 is not aligned: points that coincide"):
+        editing.edit(picture(), {"AU12": 3}, files=Files(encoder=gan))
 
 
 def test_a_generator_relaxes_and_imitates(gan: Path) -> None:

@@ -121,6 +121,9 @@ def scene(rgb: U8, stage: Stage, points: NDArray[np.floating], landmarks: F64, n
         points: `(5, 2)` of the detected face, pixels of the photo.
         landmarks: `(68, 2)` of the same face, pixels of the photo.
         networks: of `files.load`.
+
+    Raises:
+        AlignmentError: landmarks that coincide or are not finite, for the framing `ffhq`.
     """
     import torch
 

@@ -65,6 +65,9 @@ def matrix(alignment: str, points: NDArray[np.floating], landmarks: NDArray[np.f
         points: `(5, 2)` of the detected face, pixels of the photo.
         landmarks: `(68, 2)` of the same face.
         size: side of the square in pixels.
+
+    Raises:
+        AlignmentError: points or landmarks, whichever the framing goes by, that coincide or are not finite.
     """
     if alignment == "ffhq":
         return ffhq(landmarks, size)
