@@ -29,9 +29,7 @@ def test_no_strength_leaves_the_rig_as_it_is(seed: int) -> None:
     model, nobody = tiny(), np.zeros(1, np.float32)
     w = weights(seed)
     usual = shape.vertices(model, nobody, w)
-    np.testing.assert_allclose(
-        shape.vertices(model, nobody, w, muscles_=drawn(seed, 0.0)), usual, atol=2e-5
-    )
+    np.testing.assert_allclose(shape.vertices(model, nobody, w, muscles_=drawn(seed, 0.0)), usual, atol=2e-5)
     assert np.abs(shape.vertices(model, nobody, w, muscles_=drawn(seed)) - usual).max() > 0.01
 
 

@@ -128,9 +128,7 @@ def prepare(frames: Frames, space: Space, on: Tool, judges: Judges | None = None
     w = encode(chosen, space, plan.batch, on.models.device)
     real = scores.see(pictures(chosen, plan.batch), frames.names, on, judges)
     back = scores.see(drawn(space, w, plan.batch), frames.names, on, judges)
-    return Bench(
-        chosen, pairs, np.searchsorted(used, calm), w, real, back, space, on, judges, plan
-    )
+    return Bench(chosen, pairs, np.searchsorted(used, calm), w, real, back, space, on, judges, plan)
 
 
 def pictures(frames: Frames, batch: int) -> Iterator[Tensor]:

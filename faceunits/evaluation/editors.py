@@ -218,6 +218,7 @@ def single_units(bench: Bench, editor: Editor) -> tuple[pd.DataFrame, pd.DataFra
 
 def companions(unit: str) -> set[str]:
     """Units, under the same form of name, that move with one by what they are."""
+
     def plain(name: str) -> str:
         return "".join(aus.parse(name))
 
@@ -257,9 +258,7 @@ def response(table: pd.DataFrame) -> dict[str, float]:
 
 def _mean_row(table: pd.DataFrame) -> dict[str, float]:
     """Means over the units; `constant` is a sum."""
-    return {
-        str(c): float(table[c].sum() if c == "constant" else table[c].mean()) for c in table.columns
-    }
+    return {str(c): float(table[c].sum() if c == "constant" else table[c].mean()) for c in table.columns}
 
 
 # Expressions of pictures

@@ -112,9 +112,7 @@ class FlatEditor(Editor):
     def __init__(self, config: EditorConfig | None = None) -> None:
         config = config or EditorConfig()
         k = len(config.names)
-        super().__init__(
-            replace(config, levels=1, edited=1, latent=config.edited * config.latent, code=k)
-        )
+        super().__init__(replace(config, levels=1, edited=1, latent=config.edited * config.latent, code=k))
         self.encoder, self.decoder = _Repeat(1), _Mean(1)  # type: ignore[assignment]
         self.config = replace(config, code=k)
 

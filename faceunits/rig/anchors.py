@@ -119,7 +119,7 @@ class _Surface:
         a, b = self.edges.T
         # -5 marks places where the field is not defined
         cross = (field[a] > 0) != (field[b] > 0)
-        cross &= (np.minimum(field[a], field[b]) > -4)
+        cross &= np.minimum(field[a], field[b]) > -4
         a, b = a[cross], b[cross]
         share = field[a] / (field[a] - field[b])
         picks = np.arange(len(a))

@@ -149,9 +149,7 @@ def _warp(model: FaceModel, screen: F64, points: F64, curves: list[anchors.Curve
     return np.asarray(flat + move(flat / 100))
 
 
-def _outwards(
-    model: FaceModel, vertices: F32, screen: F64, coords: F64, camera: _Camera
-) -> F64:
+def _outwards(model: FaceModel, vertices: F32, screen: F64, coords: F64, camera: _Camera) -> F64:
     """Coordinates with the skin that the photo does not show moved out into the atlas' filling.
 
     Seen at a grazing angle or hidden, a few pixels of the border would streak over the whole side of

@@ -223,9 +223,7 @@ PIVOT = np.array([0.0, 0.0, -9.0], np.float32)
 """Turning point of the head, cm behind the middle of the eyes (about the ear canals)."""
 
 
-def project(
-    model: FaceModel, points: F32, rotate: F32, *, distance: float = 60.0
-) -> F32:
+def project(model: FaceModel, points: F32, rotate: F32, *, distance: float = 60.0) -> F32:
     """`(V, 3)` image x (right), y (down) in cm at the face's plane, and depth (larger = nearer).
 
     Perspective from `distance` cm; the origin is the middle of the neutral eyes.
