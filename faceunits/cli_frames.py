@@ -23,7 +23,7 @@ def render(
     people: Annotated[int, typer.Option(min=1, help="identities")] = 18,
     each: Annotated[int, typer.Option(min=2, help="frames of each")] = 200,
     graded: Annotated[bool, typer.Option(help="whole levels 0 to 5, as coders give them")] = True,
-    seed: Annotated[int, typer.Option(help="above 900,000: kept for testing")] = 0,
+    seed: Annotated[int, typer.Option(help="from 900,000 on: kept for testing")] = 0,
 ) -> None:
     """Draw people in many expressions; files that exist are kept, so that a run can be resumed."""
     from faceunits.rig import frames as drawn

@@ -168,7 +168,7 @@ def test_people_of_two_files_are_two_people_and_test_seeds_stay_out(tmp_path):
     assert data.labels.shape == (24, len(DISFA))
     assert data.labels.min() >= 0
     assert data.labels.max() <= 1
-    assert set(frames.read([str(tmp_path)], keep="all").person) == {0, 1, 2}
+    assert set(frames.read([str(tmp_path)], tested=True).person) == {0, 1, 2}
     with pytest.raises(ConfigError, match="faceunits frames"):
         frames.read([str(tmp_path / "none")])
 

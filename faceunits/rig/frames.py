@@ -42,7 +42,7 @@ class FramesConfig:
     size: int = 128
     """Pixels per side."""
     seed: int = 0
-    """Seeds above 900,000 are kept for testing and refused by the trainers."""
+    """Seeds from 900,000 on are kept for testing: the trainers leave them out."""
 
 
 def expression(rng: np.random.Generator, *, graded: bool) -> dict[str, float]:

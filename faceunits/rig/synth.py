@@ -50,7 +50,7 @@ class SynthConfig:
     jitter: bool = True
     """Move the crop as an imperfect detector would (varied look only)."""
     seed: int = 0
-    """Seeds above 900,000 are kept for testing and refused by the trainers."""
+    """Seeds from 900,000 on are kept for testing: the trainers leave them out."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Frames:
 
 
 def read(
-    folders: Sequence[str], names: Sequence[str] = DISFA, *, profile: str = "default", keep: str = "train"
+    folders: Sequence[str], names: Sequence[str] = DISFA, *, profile: str = "default", tested: bool = False
 ) -> Frames:
     """All frames of some folders.
 
@@ -47,7 +47,7 @@ def read(
         folders: with files `frames_*.npz`; the same person number in two files is two people.
         names: units of a label.
         profile: of the parameters in rendered frames.
-        keep: `train` leaves out seeds kept for testing.
+        tested: also the seeds that are kept for testing.
 
     Raises:
         ConfigError: no frames.
@@ -58,8 +58,8 @@ def read(
     images, labels, people, parts = [], [], [], []
     for path in (p for d in folders for p in sorted(Path(d).glob("frames_*.npz"))):
         seed = path.stem.split("_")[1]
-        tested = seed.isdigit() and int(seed) >= FIRST_TEST_SEED
-        if ".part" in path.name or (keep == "train" and tested):
+        kept = seed.isdigit() and int(seed) >= FIRST_TEST_SEED  # DISFA has names in their place
+        if ".part" in path.name or (kept and not tested):
             continue
         with np.load(path) as pack:
             images.append(pack["image"])

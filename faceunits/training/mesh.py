@@ -23,13 +23,11 @@ from faceunits.errors import ConfigError
 from faceunits.networks.mesh import GUMS_LOWER, GUMS_UPPER, SKIN, TEETH_LOWER, TEETH_UPPER, Mesh, MeshConfig
 from faceunits.rig import sample, shape
 from faceunits.rig.shape import FaceModel
+from faceunits.training.parser import FIRST_TEST_SEED
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-FIRST_TEST_SEED = 900_000
-"""Seeds from here on are kept for testing."""
 
 TOP_CM = 7.2
 """The mesh ends this far above the eyes, at the hair line."""

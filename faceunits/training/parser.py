@@ -26,6 +26,7 @@ from faceunits.training.people import IGNORE, SETS
 from faceunits.types import LANDMARK_MIRROR
 
 FIRST_TEST_SEED = 900_000
+"""Seeds from here on are kept for testing."""
 
 
 @dataclass(frozen=True)
