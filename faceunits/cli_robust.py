@@ -44,7 +44,7 @@ def renders(
     output: Output = None,
 ) -> None:
     """Agreement with the truth on rendered faces that trained nothing, and errors of left against right."""
-    from faceunits.evaluation import crops
+    from faceunits.evaluation import crops, pages
     from faceunits.evaluation import renders as steps
 
     # crops come ready made: no detector is loaded
@@ -53,7 +53,10 @@ def renders(
         page = steps.renders(shards, on, count=count, progress=step)
     page.about |= {"method": method} | using.about(recipe)
     tell(page.figures)
-    finish(page, output, "renders")
+    if output is None:
+        finish(page, output, "renders")
+    else:
+        _wrote(pages.write(page, output, "renders", pictures={"confidence": steps.chart(page)}))
 
 
 def stability(

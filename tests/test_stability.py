@@ -211,9 +211,20 @@ def test_sides_of_known_actions():
     assert got.loc["AU12", "leak_0_5"] == pytest.approx(5 * (0.2 + 0.4) / 2)
 
 
+def test_error_by_confidence_goes_from_the_least_sure():
+    confidence = np.array([0.9, 0.1, 0.5, 0.3, 0.7])
+    table = renders.by_confidence(confidence, 1 - confidence)
+    np.testing.assert_allclose(table["confidence"], [0.1, 0.3, 0.5, 0.7, 0.9])
+    np.testing.assert_allclose(table["error"], [0.9, 0.7, 0.5, 0.3, 0.1])
+    many = renders.by_confidence(np.linspace(0, 1, 105), np.zeros(105))
+    assert len(many) == 10
+    assert many["faces"].sum() == 105
+
+
 def test_renders_of_shards(tmp_path):
     path = shard(tmp_path / "a.npz")
     page = renders.renders([path, path], tool(), count=5, rounds=10)
+    assert renders.chart(page).shape[2] == 3
     assert page.about["faces"] == 10
     mean = page.figures[0]
     assert mean.value == pytest.approx(page.tables["parameters"]["icc"].mean())

@@ -19,8 +19,10 @@ from faceunits.evaluation import crops, fits, metrics
 from faceunits.evaluation.crops import Progress, Tool
 from faceunits.evaluation.report import Figure, Report
 from faceunits.io.files import printable
+from faceunits.viz.curves import Line, panel
 
 F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
 
 ONE_SIDED = 0.3
 """Least difference of the sides, of a parameter's range, that counts as a one-sided action."""
@@ -46,12 +48,13 @@ def renders(
     Raises:
         InputError: a file that is no shard, or one of another size or profile than the networks'.
     """
-    truth, measured, gaps = [], [], []
+    truth, measured, gaps, sure = [], [], [], []
     for i, path in enumerate(shards):
         shard = checked(fits.read_shard(path, count), path, on.models)
         reading = crops.read(list(fits.crops_of(shard["image"])), on)
         truth.append(shard["au"])
         measured.append(reading.au)
+        sure.append(reading.confidence)
         gaps.append(np.stack([shard.get("lip_gap", np.full(len(reading.au), np.nan)), reading.lip_gap], 1))
         if progress:
             progress(i + 1, len(shards))
@@ -61,8 +64,35 @@ def renders(
     page.tables["parameters"] = fits.icc_table(names, t, p)
     page.tables["columns"] = column_table(names, t, p, gap)
     page.tables["one-sided actions"] = sides(names, t, p)
+    confidence, error = np.concatenate(sure), aus.MAX_INTENSITY * np.abs(t - p).mean(1)
+    page.tables["error by confidence"] = by_confidence(confidence, error)
+    rank = -metrics.spearman(confidence, error)
     page.figures = [*_figures(t, p, rounds), *side_figures(names, t, p)]
+    page.figures.append(Figure("confidence", "rank correlation of doubt and error", rank, len(t)))
     return page
+
+
+def by_confidence(confidence: NDArray[np.floating], error: NDArray[np.floating]) -> pd.DataFrame:
+    """Tenths of the faces, the least sure first: their mean confidence, and their mean and 90th percentile of
+    error, 0-5 over all parameters."""
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(10, len(confidence)))
+    return pd.DataFrame(
+        {
+            "faces": [len(rows) for rows in parts],
+            "confidence": [confidence[rows].mean() for rows in parts],
+            "error": [error[rows].mean() for rows in parts],
+            "error_90": [np.quantile(error[rows], 0.9) for rows in parts],
+        },
+        index=[f"{i + 1} of {len(parts)}" for i in range(len(parts))],
+    )
+
+
+def chart(page: Report) -> U8:
+    """The table `error by confidence` as curves."""
+    table = page.tables["error by confidence"]
+    lines = [Line("mean", table["error"].tolist()), Line("90th percentile", table["error_90"].tolist(), True)]
+    steps = [f"{v:.2f}" for v in table["confidence"]]
+    return panel(lines, steps, title="error of all parameters, 0-5", across="mean confidence of a tenth")
 
 
 def checked(
