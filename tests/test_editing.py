@@ -404,6 +404,12 @@ def test_figures_of_edits(photo: Path) -> None:
     assert summary["constant"][0] == 1  # the stand-in measures 0 whatever it sees
     assert summary["spearman"][0] == 0
     assert outcomes[0].sheet is not None
+    namesake = photo.parent / "other" / photo.name
+    namesake.parent.mkdir()
+    namesake.write_bytes(photo.read_bytes())
+    summary, values, _ = edits.evaluate([photo, namesake], series=("AU12",))
+    assert summary["photos"].tolist() == [2, 2]
+    assert values["input"].unique().tolist() == [photo.name, f"{photo.name}-2"]
     with pytest.raises(InputError, match="got none"):
         edits.evaluate([], series=("AU12",))
     with pytest.raises(ParameterError, match="a series that the editor knows; got AU12"):

@@ -21,6 +21,7 @@ from faceunits.evaluation import metrics
 from faceunits.gan.files import Networks
 from faceunits.io import image as image_io
 from faceunits.io.files import printable
+from faceunits.photos import told_apart
 from faceunits.types import Reading
 
 F64 = NDArray[np.float64]
@@ -83,9 +84,10 @@ def evaluate(
         )
     if not known:
         raise ParameterError(f"expected a series that the editor knows; got {', '.join(series)}; name others")
-    for path in paths:
+    names = told_apart([printable(path.name) for path in paths])
+    for name, path in zip(names, paths, strict=True):
         try:
-            outcomes.append(one(path, known, device=device, sheet=sheets, networks=networks))
+            outcomes.append(one(path, known, called=name, device=device, sheet=sheets, networks=networks))
             line = f"{printable(path)}: {outcomes[-1].figures['seconds']:.2f} s per edit"
         except InputError as error:
             line = f"left out: {error}"
@@ -106,10 +108,10 @@ def _is_known(networks: Networks | None, series: str) -> bool:
 
 
 def one(
-    path: Path, series: Sequence[str], *, device: str = "auto", sheet: bool = False,
+    path: Path, series: Sequence[str], *, called: str, device: str = "auto", sheet: bool = False,
     networks: Networks | None = None,
 ) -> Outcome:  # fmt: skip
-    """All series of one photo.
+    """All series of one photo, under the name that tables call it by.
 
     Raises:
         InputError: no face, or one that cannot be edited.
@@ -117,7 +119,7 @@ def one(
     picture = image_io.read(path)
     prepared = editing.prepare(picture, device=device, networks=networks)[0][0]
     start = estimate(picture, prepared, device)
-    out = Outcome(printable(path.name))
+    out = Outcome(called)
     outside = ~head(prepared, picture.shape[:2])
     likeness, seconds, changed, pictures, captions = [], [], 0, [], []
     for name in series:
