@@ -85,9 +85,7 @@ def edit(
     if like:
         other = marking.read(like).rgb
         wish = editing.resembling(wish, editing.prepare(other, device=device, networks=networks)[0][0])
-    prepared, skipped = editing.prepare(
-        original.pixels, face=_face(face, original, photo), device=device, networks=networks
-    )
+    prepared, skipped = editing.prepare(original.pixels, face=_face(face), device=device, networks=networks)
     for number, reason in skipped.items():
         say(f"faceunits: face {number} of {printable(photo)} stays as it is: {reason}")
     if no_mark:
@@ -186,24 +184,14 @@ def _places(photo: Path, output: Path | None, sequence: Path | None, *, grid: bo
         )
 
 
-def _face(text: str, original: Photo, photo: Path) -> Any:
+def _face(text: str) -> Any:
     """The face that is meant; with several in the photo it must be said which."""
-    if text.strip().lower() == "all":
-        return "all"
-    if text:
-        try:
-            return int(text)
-        except ValueError:
-            raise ParameterError(f"expected --face with a number or all; got {text!r}") from None
-    from faceunits import editing
-
-    count = len(editing.find(original.rgb))
-    if count > 1:
-        raise InputError(
-            f"expected one face in {printable(photo)}; found {count}; say which with --face 0 (the largest) "
-            f"to --face {count - 1}, or --face all"
-        )
-    return 0
+    if text.strip().lower() in ("", "all"):
+        return text.strip().lower() or "only"
+    try:
+        return int(text)
+    except ValueError:
+        raise ParameterError(f"expected --face with a number or all; got {text!r}") from None
 
 
 def _write_grid(

@@ -194,7 +194,7 @@ def resembling(wish: Wish, model: Prepared) -> Wish:
 def prepare(
     pixels: U8,
     *,
-    face: int | Literal["all"] = 0,
+    face: int | Literal["all", "only"] = 0,
     device: str = "auto",
     detector: FaceSource | None = None,
     networks: Networks | None = None,
@@ -203,7 +203,7 @@ def prepare(
 
     Args:
         pixels: `(H, W, 3)` uint8 RGB, or `(H, W, 4)` with alpha.
-        face: which, 0 the largest, or `all`.
+        face: which, 0 the largest, or `all`; or `only`, where there must be no other.
         device: where networks run.
         detector: as for `estimate`.
         networks: of `load`, for the engine `gan`.
@@ -213,6 +213,12 @@ def prepare(
     """
     rgb = opaque(pixels)
     found = find(rgb, detector)
+    if face == "only" and len(found) > 1:
+        raise InputError(
+            f"expected one face in the photo; found {len(found)}; say which with --face 0 (the largest) to "
+            f"--face {len(found) - 1}, or --face all"
+        )
+    face = 0 if face == "only" else face
     numbers = list(range(len(found))) if face == "all" else [face]
     if face != "all" and not 0 <= face < len(found):
         raise InputError(

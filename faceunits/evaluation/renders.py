@@ -1,6 +1,6 @@
 """Rendered faces that trained nothing, where every parameter is known: agreement, and sides.
 
-A shard of `synthesize` holds the truth. Seeds above 900,000 are kept for testing.
+A shard of `synthesize` holds the truth. Seeds from 900,000 on are kept for testing.
 """
 
 from __future__ import annotations
