@@ -1,7 +1,8 @@
 """What tests of the rig, the networks and the fit share: data by name, a tiny face, untrained networks.
 
 The face model and the portraits are not part of the package. Tests that need them read where they lie
-from `FACEUNITS_FACE_MODEL` and `FACEUNITS_FACES` (beside the clone when unset) and skip without them.
+from `FACEUNITS_FACE_MODEL`, `FACEUNITS_FACES` and `FACEUNITS_LAYOUTS` (beside the clone when unset) and skip
+without them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from faceunits.types import LANDMARK_MIRROR
 _BESIDE = Path(__file__).resolve().parents[2] / "shared"
 FACE_MODEL = Path(os.environ.get("FACEUNITS_FACE_MODEL", _BESIDE / "face-model"))
 FACES = Path(os.environ.get("FACEUNITS_FACES", _BESIDE / "faces"))
-LAYOUTS = _BESIDE / "specs" / "layouts"
+LAYOUTS = Path(os.environ.get("FACEUNITS_LAYOUTS", _BESIDE / "specs" / "layouts"))
 
 needs_model = pytest.mark.skipif(
     not (FACE_MODEL / "ict_facekit.npz").exists(),
@@ -36,7 +37,8 @@ needs_faces = pytest.mark.skipif(
     not (FACES / "london" / "landmarks.npz").exists(), reason="set FACEUNITS_FACES to the portraits' folder"
 )
 needs_layouts = pytest.mark.skipif(
-    not (LAYOUTS / "resnet50.json").exists(), reason="the public networks' layouts are not beside the clone"
+    not (LAYOUTS / "resnet50.json").exists(),
+    reason="set FACEUNITS_LAYOUTS to the folder of the public networks' layouts",
 )
 
 F32 = NDArray[np.float32]
