@@ -6,7 +6,6 @@ description names the neutral and its values.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from faceunits import aus, estimation
 from faceunits.errors import InputError
 from faceunits.io import readers
 from faceunits.io.files import printable
+from faceunits.io.table import UNIT
 
 AUTO = "auto"
 QUIET = 0.1
@@ -33,8 +33,10 @@ def of_file(path: str | Path) -> dict[str, float]:
         InputError: no such file, or one without a face.
     """
     source = Path(path)
-    table = readers.read_table(source) if source.suffix.lower() in TABLES else estimation.estimate(source)
-    if source.suffix.lower() not in TABLES:
+    if source.suffix.lower() in TABLES:
+        table = readers.read_table(source)
+    else:
+        table = estimation.estimate(source)
         table = table[table["face_id"] == 0]
     table = table[table["success"] == 1]
     if table.empty:
@@ -44,7 +46,7 @@ def of_file(path: str | Path) -> dict[str, float]:
 
 def units(table: pd.DataFrame) -> list[str]:
     """Columns with intensities, such as AU12_r and AU12_L_r."""
-    return [name for name in map(str, table) if re.fullmatch(r"AU\d\d(_[LR])?_r", name)]
+    return [name for name in map(str, table) if UNIT.fullmatch(name)]
 
 
 def take_off(

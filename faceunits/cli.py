@@ -107,14 +107,15 @@ def estimate(
     from faceunits import estimation, weights
     from faceunits.io import video
 
+    neutral = _neutral(baseline) if baseline else None  # before the long work, which a wrong name would waste
     options = {"method": method, "recipe": recipe, "engine": engine, "detector": detector, "device": device,
                "batch": batch}  # fmt: skip
     if any(map(video.is_video, files)):
         if overlay:
             raise ConfigError("expected photos with --overlay; got a video; leave --overlay out")
         code = _estimate_videos(files, output, options, every, start, end)
-        if output and baseline:
-            _take_off(output, baseline)
+        if output and neutral:
+            _take_off(output, baseline, neutral)
         if failed or code:
             raise typer.Exit(2 if failed else code)
         return
@@ -144,8 +145,8 @@ def estimate(
             f"wrote {printable(output)} and {printable(sidecar)}"
             + (f", pictures in {printable(overlay)}" if overlay else "")
         )
-        if baseline:
-            _take_off(output, baseline)
+        if neutral:
+            _take_off(output, baseline, neutral)
     if failed or len(unreadable):
         raise typer.Exit(2)
 
@@ -361,7 +362,14 @@ def _intensities(units: list[str]) -> Mapping[str, float]:
     return out
 
 
-def _take_off(output: Path, source: str) -> None:
+def _neutral(source: str) -> dict[str, float] | str:
+    """What `baseline.take_off` takes off: the values of a file, or `auto`."""
+    from faceunits import baseline
+
+    return source if source == baseline.AUTO else baseline.of_file(source)
+
+
+def _take_off(output: Path, source: str, neutral: dict[str, float] | str) -> None:
     """Writes the finished table again, beside it, with a neutral taken off."""
     import json
 
@@ -369,7 +377,6 @@ def _take_off(output: Path, source: str) -> None:
     from faceunits.io import readers
     from faceunits.io import table as table_io
 
-    neutral = source if source == baseline.AUTO else baseline.of_file(source)
     table, told = baseline.take_off(readers.read_table(output), neutral)
     about = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
     path = output.with_name(f"{output.stem}_baseline{output.suffix}")

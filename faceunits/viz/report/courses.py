@@ -9,7 +9,6 @@ figure is taken from all rows of the table; only the drawn lines are thinned, by
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from faceunits import aus
 from faceunits.errors import InputError
+from faceunits.io.table import UNIT
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -32,7 +32,6 @@ ACTIVE = 1.0
 _PAUSE_S = 0.3
 """A shorter dip below `ACTIVE` does not end a movement."""
 
-_UNIT = re.compile(r"AU\d{2}(_[LR])?_r")
 _MISSING = "no row in the table"
 
 
@@ -101,7 +100,7 @@ class Activity:
 
 def units(series: Sequence[str]) -> list[str]:
     """`AU12`, ... of the columns, in the order of their numbers."""
-    return sorted({name[:4] for name in series if _UNIT.fullmatch(name)})
+    return sorted({name[:4] for name in series if UNIT.fullmatch(name)})
 
 
 def recordings(table: pd.DataFrame) -> list[Recording]:
@@ -114,7 +113,7 @@ def recordings(table: pd.DataFrame) -> list[Recording]:
     Raises:
         InputError: a table without action units.
     """
-    series = tuple(c for c in table.columns if _UNIT.fullmatch(str(c)))
+    series = tuple(c for c in table.columns if UNIT.fullmatch(str(c)))
     if not series:
         raise InputError(
             "expected a table with columns such as AU12_r; "
