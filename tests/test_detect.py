@@ -199,3 +199,16 @@ def test_networks_shapes_and_batch_independence() -> None:
         torch.testing.assert_close(landmarker(crops[1:2])[1], marks[1:2], atol=1e-3, rtol=1e-4)
         fuse(landmarker)
         torch.testing.assert_close(landmarker(crops)[1], marks, atol=1e-2, rtol=1e-3)
+
+
+def test_exact_points_of_a_mirrored_picture_are_mirrored() -> None:
+    picture = (
+        np.random.default_rng(4).integers(0, 255, (12, 16, 3)).astype(np.uint8).repeat(12, 0).repeat(12, 1)
+    )
+    points = np.array([[[60, 50], [100, 55], [82, 75], [66, 95], [98, 96]]], np.float32)
+    last = picture.shape[1] - 1
+    turned = points[:, [1, 0, 2, 4, 3]] * [-1, 1] + [last, 0]
+    detector = Detector()
+    found = detector._exact(picture, points)
+    back = detector._exact(np.ascontiguousarray(picture[:, ::-1]), turned.astype(np.float32))
+    np.testing.assert_allclose(back[:, [1, 0, 2, 4, 3]] * [-1, 1] + [last, 0], found, atol=0.05)
