@@ -31,6 +31,6 @@ def export_onnx(
     exporting.onnx(
         folder,
         fitting.load(device="cpu"),
-        sources={"parser": "parser", "fitting": "fitting"},
+        sources={"student": "student"},
         progress=lambda path: say(f"wrote {printable(path)}"),
     )

@@ -62,13 +62,14 @@ class Networks:
     parser: Annotated[Path | None, typer.Option(help="weights of E instead of the shipped ones")] = None
     generator: Annotated[Path | None, typer.Option(help="weights of M instead of the shipped ones")] = None
     fitting: Annotated[Path | None, typer.Option(help="what was measured on that pair")] = None
+    student: Annotated[Path | None, typer.Option(help="weights of R; else E of your own reads")] = None
     device: Device = "auto"
 
     def load(self) -> Models:
         """Read them."""
         from faceunits import fitting
 
-        return fitting.load(self.parser, self.generator, self.fitting, self.device)
+        return fitting.load(self.parser, self.generator, self.fitting, self.device, student=self.student)
 
     def about(self, recipe: str, detector: str = "detector") -> dict[str, Any]:
         """What the figures were made with; no time stamp, so that runs compare equal."""
@@ -79,11 +80,13 @@ class Networks:
         used = {
             "parser": self.parser or "parser", "generator": self.generator or "generator",
             "fitting": self.fitting or ("fitting" if shipped else None), "detector": detector,
+            "student": self.student or ("student" if shipped and self.fitting is None else None),
         }  # fmt: skip
         about: dict[str, Any] = {"recipe": recipe}
         for name, source in used.items():
             told = weights.describe(source) if source else None
-            about[name] = f"{told['file']}, sha256 {told['sha256'][:16]}" if told else "measured anew"
+            without = "none: E reads" if name == "student" else "measured anew"
+            about[name] = f"{told['file']}, sha256 {told['sha256'][:16]}" if told else without
         return about | {"versions": ", ".join(f"{k} {v}" for k, v in table.versions().items())}
 
 

@@ -21,6 +21,7 @@ TRAINERS = {
     "generator": ("faceunits.training.generator", "GeneratorTraining"),
     "mesh": ("faceunits.training.mesh", "MeshTraining"),
     "parser": ("faceunits.training.parser", "ParserTraining"),
+    "student": ("faceunits.training.student", "StudentTraining"),
 }
 """For each network the module with its `train` function, and the class of its settings there."""
 
@@ -105,6 +106,12 @@ def train_detector(config: Config = None, words: Words = None, dry_run: DryRun =
 def train_parser(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
     """The parser E."""
     _train("parser", config, words, dry_run)
+
+
+@train.command("student")
+def train_student(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
+    """The student R, the fast reader."""
+    _train("student", config, words, dry_run)
 
 
 @train.command("fitting")

@@ -1,6 +1,6 @@
-"""Two ways to run the fast reading of E: lean torch, and ONNX Runtime where its file has been made.
+"""Two ways to run the fast reading: lean torch, and ONNX Runtime where its file has been made.
 
-torch runs E as `networks.lean` makes it: batch norms folded, no parsing scores, channels last. The file of
+torch runs the network with batch norms folded, channels last. The file of
 `export.reader` holds the whole way from crops to `types.Reading`; on the CPU ONNX Runtime needs about two
 thirds of torch's time for it (`benchmarks/engines.py`), so `auto` takes it where it is there. Making it
 takes a while and two more libraries, so that only `onnx` does that, once for each set of weights.
@@ -112,8 +112,9 @@ class OnnxReader:
 def fingerprint(models: fitting.Models) -> str:
     """64 hexadecimal digits that change with anything a reading depends on."""
     networks = models.networks
-    tensors = dict(networks.parser.state_dict(), knots=networks.knots, values=networks.values)
-    digest = hashlib.sha256(repr((models.names, networks.parser.config)).encode())
+    reads = networks.parser if networks.student is None else networks.student
+    tensors = dict(reads.state_dict(), knots=networks.knots, values=networks.values)
+    digest = hashlib.sha256(repr((models.names, reads.config)).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -7,6 +7,7 @@ comes out. Files are written only after onnxruntime, where it is installed, has 
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -27,7 +28,6 @@ from faceunits.errors import ConfigError
 from faceunits.fitting import curves
 from faceunits.fitting.pipeline import confidence
 from faceunits.io.files import make_folder, printable, replacing
-from faceunits.networks import lean
 from faceunits.networks.detector import DetectorConfig, FaceFinder, Landmarker, fuse
 from faceunits.rig.shape import POSE_RANGE_DEG
 from faceunits.types import FIVE_POINTS
@@ -89,9 +89,7 @@ class FastReader(nn.Module):
         super().__init__()
         networks = models.networks
         self.n_au = networks.n_au
-        self.reader = lean.BothViews(
-            lean.prepare(networks.parser), torch.from_numpy(models.profile.mirror())
-        ).cpu()
+        self.reader = copy.deepcopy(models.reader).cpu()
         self.curves = Curves(networks.knots.cpu(), networks.values.cpu())
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

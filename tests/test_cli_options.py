@@ -68,3 +68,7 @@ def test_networks_of_ones_own_are_told(tmp_path: Path) -> None:
     assert other["parser"].startswith("mine.safetensors, sha256 ")
     assert other["fitting"] == "measured anew"  # the shipped one belongs to the shipped pair
     assert other["generator"] == shipped["generator"]
+    assert shipped["student"].startswith(weights.describe("student")["file"])
+    assert other["student"] == "none: E reads"
+    beside = cli_options.Networks(parser=own, student=own).about("paper")
+    assert beside["student"].startswith("mine.safetensors, sha256 ")

@@ -118,7 +118,7 @@ def test_each_file_is_described(folder: Path) -> None:
     assert tuple(about["action_units"]) == aus.profile().names
     assert {p["name"] for p in about["outputs"]} == set(Reading.__dataclass_fields__) - {"names"}
     assert about["fingerprint"] == engine.fingerprint(test_engine.models())
-    assert about["weights"]["parser"]["sha256"] == weights.sha256(weights.locate("parser"))
+    assert about["weights"]["student"]["sha256"] == weights.sha256(weights.locate("student"))
 
 
 def test_curves_without_a_search_are_the_same() -> None:

@@ -22,6 +22,7 @@ from faceunits import aus, estimation, fitting, weights
 from faceunits.fitting import models as fitting_models
 from faceunits.networks.generator import Generator, GeneratorConfig, Sketch
 from faceunits.networks.parser import Parser, ParserConfig
+from faceunits.networks.student import Student, StudentConfig
 
 N_IDENTITY = 5
 SIZE = 64
@@ -48,6 +49,14 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     assert isinstance(generator, Generator)
     measured = fitting_models.measure(generator.eval(), parser.eval(), len(profile))
     weights.save(folder / "fitting.safetensors", measured, about, {})
+    mirror = tuple(int(k) for k in profile.mirror())
+    student_config = StudentConfig(
+        size=SIZE, left=8, top=8, half=32, stem=4, channels=(4, 4, 4), blocks=(1, 1, 1), squeeze=4, hidden=8,
+        au_mirror=mirror, n_identity=N_IDENTITY,
+    )  # fmt: skip
+    student = Student(student_config)
+    student.mean[-2 * 68 :].uniform_(0.2, 0.8)  # landmarks that can be a face's
+    weights.save(folder / "student.safetensors", student.state_dict(), asdict(student_config) | about, {})
     monkeypatch.setattr(weights, "_FOLDER", folder)
     monkeypatch.setattr(estimation, "detector", lambda: stand_ins.detect)
     estimation.models.cache_clear()

@@ -73,8 +73,8 @@ def test_a_name_that_is_not_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert weights.shipped() == {}
     with pytest.raises(WeightsError, match="install the package again"):
         weights.load("parser")
-    with pytest.raises(WeightsError, match="one of detector, parser, generator"):
-        weights.load("student")
+    with pytest.raises(WeightsError, match="one of detector, student, parser"):
+        weights.load("teacher")
 
 
 def test_a_shipped_name(tmp_path: Path, module: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:

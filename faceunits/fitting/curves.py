@@ -1,4 +1,4 @@
-"""Monotone curves from E's readings to parameters: the same share of faces above every value.
+"""Monotone curves from readings to parameters: the same share of faces above every value.
 
 A reading trained on squared error is a mean over what a face might be doing: faces at rest read a
 little above 0, strong actions read too weak, and agreement of scale (ICC) suffers. On rendered faces

@@ -18,6 +18,7 @@ from faceunits.fitting.prior import Subspace, whole
 from faceunits.networks.generator import Generator, GeneratorConfig, Sketch
 from faceunits.networks.lean import BothViews, prepare
 from faceunits.networks.parser import Parser, ParserConfig
+from faceunits.networks.student import Student, StudentConfig, lean
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,11 @@ class Models:
         return self.profile.names
 
     @cached_property
-    def reader(self) -> BothViews:
-        """E made for reading alone, from both sides."""
+    def reader(self) -> nn.Module:
+        """What reads crops `(B, 3, S, S)` to landmarks, readings before the curves, and log variance: R, or
+        without one E from both sides."""
+        if self.networks.student is not None:
+            return lean(self.networks.student).to(self.device)
         mirror = torch.from_numpy(self.profile.mirror())
         return BothViews(prepare(self.networks.parser), mirror).to(self.device)
 
@@ -53,6 +57,19 @@ def load_parser(source: str | Path = "parser") -> tuple[Parser, dict[str, Any]]:
     net = Parser(weights.settings(ParserConfig, about, source=source))
     weights.fill(net, state, source=source)
     return net.eval().requires_grad_(False), about
+
+
+def load_student(source: str | Path = "student") -> tuple[Student, dict[str, Tensor], dict[str, Any]]:
+    """R in evaluation mode, what was measured on it (`knots`, `values`, `spread`), and its configuration."""
+    state, about = weights.load(source)
+    net = Student(weights.settings(StudentConfig, about, source=source))
+    measured = {k: state.pop(k) for k in MEASURED_ON_STUDENT if k in state}
+    weights.fill(net, state, source=source)
+    return net.eval().requires_grad_(False), measured, about
+
+
+MEASURED_ON_STUDENT = ("knots", "values", "spread")
+"""Tensors of R's file that are none of its own: see `optimise.Networks`."""
 
 
 def load_generator(source: str | Path = "generator") -> tuple[Generator, Sketch, dict[str, Any]]:
@@ -73,6 +90,8 @@ def load(
     generator: str | Path | None = None,
     fitting: str | Path | None = None,
     device: str = "auto",
+    *,
+    student: str | Path | None = None,
 ) -> Models:
     """The networks that ship with the package, or others.
 
@@ -82,6 +101,8 @@ def load(
         fitting: step sizes, reading errors and identity subspace of that pair; the shipped ones when
             all three are None, measured anew (without errors and subspace) when only this one is.
         device: `auto`, `cpu`, `cuda`, ...
+        student: weights of R; the shipped ones when all four are None. With other networks and no R
+            named, E reads.
 
     Raises:
         WeightsError: files that are missing, damaged, or do not belong together.
@@ -97,22 +118,34 @@ def load(
     profile = aus.profile(str(about_m["profile"]))
     if fitting is None and parser is None and generator is None:
         fitting = "fitting"
+        student = student or "student"
     measured = weights.load(fitting)[0] if fitting is not None else measure(m, e, len(profile))
-    networks = assemble(m.to(place), sketch.to(place), e.to(place), len(profile), measured)
+    r = None
+    if student is not None:
+        r, of_student, about_r = load_student(student)
+        if about_r["profile"] != profile.name or r.config.size != m.config.size:
+            raise WeightsError(
+                f"expected an R of the profile {profile.name} at {m.config.size} px; got one of "
+                f"{about_r['profile']} at {r.config.size} px; train them together"
+            )
+        r, measured = r.to(place), measured | of_student
+    networks = assemble(m.to(place), sketch.to(place), e.to(place), len(profile), measured, r)
     return Models(networks, m.config.size, profile, place)
 
 
 def assemble(
-    generator: Generator, sketch: Sketch, parser: Parser, n_au: int, measured: dict[str, Tensor]
-) -> Networks:
+    generator: Generator, sketch: Sketch, parser: Parser, n_au: int, measured: dict[str, Tensor],
+    student: Student | None = None,
+) -> Networks:  # fmt: skip
     """Networks of a fit from the modules and the tensors of `measure`."""
     place = next(generator.parameters()).device
     t = {k: v.to(place) for k, v in measured.items()}
     subspace = Subspace(t["subspace.mean"], t["subspace.basis"], t["subspace.low"], t["subspace.high"])
     beta = tuple(float(b) for b in t["beta"])
     return Networks(
-        generator, sketch, parser, n_au, beta, t["rates"], t["spread"], t["knots"], t["values"], subspace
-    )
+        generator, sketch, parser, n_au, beta, t["rates"], t["spread"], t["knots"], t["values"], subspace,
+        student,
+    )  # fmt: skip
 
 
 def measure(generator: Generator, parser: Parser, n_au: int) -> dict[str, Tensor]:

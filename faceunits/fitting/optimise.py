@@ -20,6 +20,7 @@ from faceunits.fitting.loss import Target
 from faceunits.fitting.prior import Subspace
 from faceunits.networks.generator import Generator, Sketch
 from faceunits.networks.parser import Features, Parser, turned_back
+from faceunits.networks.student import Student
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,15 @@ class Recipe:
     landmarks: float = 0.0
     """Weight of the squared landmark differences, in (1 % of the crop side)^2."""
     readings: float = 0.0
-    """Weight of E's reading of the photo: squared differences over their known variances."""
+    """Weight of the reading of the photo: squared differences over their known variances."""
     rest: float = 0.0
     """Weight of the sum of action units: most muscles rest."""
     mirror: bool = False
     """Read and fit the photo and its mirror image, so that both sides are judged alike."""
     curves: bool = False
-    """Carry E's readings to the scale of the parameters (see `curves`)."""
+    """Carry readings to the scale of the parameters (see `curves`)."""
     start_at_reading: bool = False
-    """Start from E's reading instead of the base face."""
+    """Start from the reading instead of the base face."""
     at_rest: bool = False
     """Hold the action units at 0: for the neutral faces that span the identity subspace."""
 
@@ -64,7 +65,7 @@ DEFAULT = Recipe(
 )
 REFINE = replace(DEFAULT, iterations=5)
 FAST = replace(REFINE, iterations=0)
-"""E's reading as it is, with the face that M draws for it as evidence."""
+"""The reading as it is, with the face that M draws for it as evidence."""
 RECIPES = {"default": DEFAULT, "paper": PAPER, "refine": REFINE, "fast": FAST}
 
 
@@ -73,8 +74,9 @@ class Networks:
     """The frozen networks of a fit and what was measured on them once.
 
     `rates` `(2 + A,)` step sizes of pose and action units under `descent`; `beta` weights of the
-    maps; `spread` `(2 + A,)` standard deviations of E's readings on unseen renders; `knots` and
-    `values` `(A + 1, K)` the curves of action units and lip gap.
+    maps; `spread` `(2 + A,)` standard deviations of the readings on unseen renders; `knots` and
+    `values` `(A + 1, K)` the curves of action units and lip gap. Readings and landmarks are those of
+    the student R; of E where there is none.
     """
 
     generator: Generator
@@ -87,6 +89,7 @@ class Networks:
     knots: Tensor
     values: Tensor
     subspace: Subspace
+    student: Student | None = None
 
 
 def recipe(name: str) -> Recipe:
@@ -123,12 +126,15 @@ def step_sizes(generator: Generator, parser: Parser, n_au: int, *, least: float 
 def observe(
     networks: Networks, crops: Tensor, recipe: Recipe, au_mirror: Tensor, point_mirror: Tensor
 ) -> Target:
-    """E's view of the photos `(B, 3, S, S)`, with that of their mirror images if the recipe says so.
+    """What is seen in the photos `(B, 3, S, S)`: the maps of E, and the reading of R. Without an R, E reads
+    too, their mirror images as well if the recipe says so.
 
     Raises:
-        ConfigError: an E without landmarks and readings, and a recipe that uses them.
+        ConfigError: an E without landmarks and readings, no R, and a recipe that uses them.
     """
     with torch.no_grad():
+        if networks.student is not None and _needs_heads(recipe):
+            return _read_by_student(networks, networks.student, crops, recipe)
         seen = networks.parser(crops)
         mirrored = recipe.mirror and seen.readings is not None
         turned = networks.parser(crops.flip(-1)) if mirrored else None
@@ -141,9 +147,24 @@ def observe_both(
     """What `observe` says of the photos and, with `recipe.mirror`, of their mirror images: E looks at each
     only once."""
     with torch.no_grad():
+        if networks.student is not None and _needs_heads(recipe):
+            student = networks.student
+            views = crops, crops.flip(-1)
+            straight, turned = (_read_by_student(networks, student, v, recipe) for v in views)
+            return straight, turned
         seen, turned = networks.parser(crops), networks.parser(crops.flip(-1))
         straight = _target(networks, seen, turned, recipe, au_mirror, point_mirror)
         return straight, _target(networks, turned, seen, recipe, au_mirror, point_mirror)
+
+
+def _read_by_student(networks: Networks, student: Student, crops: Tensor, recipe: Recipe) -> Target:
+    """R reads both sides by itself."""
+    points, readings, _ = student(crops)
+    seen = networks.parser(crops, heads=False)
+    if recipe.curves:
+        readings = to_scale(networks, readings)
+    maps = loss.masked(seen, networks.beta, attention=recipe.attention)
+    return Target(maps, seen.logits.float().softmax(1), points, readings)
 
 
 def _target(

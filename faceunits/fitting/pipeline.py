@@ -22,9 +22,10 @@ F32 = NDArray[np.float32]
 
 
 def read(crops: F32, models: Models) -> Reading:
-    """Parameters of aligned faces as E reads them, without a fit, on the parameters' scale.
+    """Parameters of aligned faces as R reads them, without a fit, on the parameters' scale.
 
-    E looks at the crop and at its mirror image, so that both sides are judged alike.
+    Both sides are judged alike: R is symmetric by construction; an E that reads in its place looks at the
+    crop and at its mirror image.
 
     Args:
         crops: `(B, 3, S, S)` float32 RGB in [0, 1], aligned to `alignment.warp.TEMPLATE`.

@@ -399,22 +399,32 @@ def learn_doubt(net: Parser, shards: list[dict[str, NDArray[Any]]], *, faces: in
                 said = net(image.float() / 255).readings
                 wrong.append((said - torch.from_numpy(shard["code"][rows]))[:, : doubt.out_features])
     hook.remove()
-    x, error = torch.cat(heard), torch.cat(wrong).square()
+    weight, bias = likely_errors(torch.cat(heard), torch.cat(wrong), steps=steps)
+    with torch.no_grad():
+        doubt.weight.copy_(weight)
+        doubt.bias.copy_(bias)
+
+
+def likely_errors(
+    x: Tensor, wrong: Tensor, *, steps: int = 400, penalty: float = 0.02
+) -> tuple[Tensor, Tensor]:
+    """Weight `(N, H)` and bias `(N,)` of a linear layer that tells the log variance of errors `(n, N)` from
+    what was heard, `(n, H)`: those under which the errors are likeliest, kept small by `penalty`."""
+    error = wrong.square()
     mean, spread = x.mean(0), x.std(0) + 1e-3
     z = (x - mean) / spread
-    weight = torch.zeros(doubt.out_features, x.shape[1], requires_grad=True)
+    weight = torch.zeros(error.shape[1], x.shape[1], requires_grad=True)
     bias = (error.mean(0) + 1e-6).log().requires_grad_(True)
     optimiser = torch.optim.Adam([weight, bias], 0.01)
     for _ in range(steps):
         log_variance = (z @ weight.T + bias).clamp(-12, 2)
         likely = (error * torch.exp(-log_variance) + log_variance).mean()
-        value = likely + 0.02 * weight.square().sum(1).mean()
+        value = likely + penalty * weight.square().sum(1).mean()
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     with torch.no_grad():
-        doubt.weight.copy_(weight / spread)
-        doubt.bias.copy_(bias - (weight / spread) @ mean)
+        return weight / spread, bias - (weight / spread) @ mean
 
 
 def codes(shard: dict[str, NDArray[Any]]) -> NDArray[np.float32]:

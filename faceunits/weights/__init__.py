@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAMES = ("detector", "parser", "generator", "fitting", "mesh")
+NAMES = ("detector", "student", "parser", "generator", "fitting", "mesh")
 """What the package has files of: networks, and what `fitting` measured on the parser and the generator."""
 
 _FOLDER = Path(__file__).parent

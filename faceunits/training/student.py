@@ -1,0 +1,357 @@
+"""Trains the student R on renders with exact parameters, and on portraits whose parameters nobody knows.
+
+Squared error in standard units, whose optimum is the mean: an absolute error pulls sparse action units to
+zero. Of portraits R learns what E makes of them (the paper's authors label faces with GE-Net and learn a
+faster method, ACM MM 2020), that people asked for a neutral face are at rest, and that two views of one
+portrait say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from faceunits import aus, estimation, fitting, weights
+from faceunits.errors import ConfigError
+from faceunits.fitting import curves
+from faceunits.fitting.models import MEASURED_ON_STUDENT
+from faceunits.networks.student import Student, StudentConfig
+from faceunits.training import loop
+from faceunits.training.parser import FIRST_TEST_SEED, POSE_UNIT_DEG, codes, likely_errors, reading_names
+
+F32 = NDArray[np.float32]
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StudentTraining:
+    """Data and weights of the loss."""
+
+    renders: tuple[str, ...] = ()
+    """Folders of shards made by `synth`; all are held in memory (50 kB a face), new ones join. Plain ones
+    beside the varied keep R at home in the pictures that M draws."""
+    valid: str = ""
+    """Folder of varied shards that train nothing: the curves, the doubt and the validation figures."""
+    photos: str = ""
+    """File made by `people.write`; empty for renders only."""
+    out: str = ""
+    """Folder of checkpoints."""
+    init: str = ""
+    """Weights to start from; empty for none."""
+    profile: str = "default"
+    """Action-unit profile of the renders."""
+    n_identity: int = 60
+    """Identity parameters that are read."""
+    channels: tuple[int, ...] = (48, 96, 192)
+    """See `networks.student.StudentConfig`."""
+    blocks: tuple[int, ...] = (1, 2, 2)
+    """See `networks.student.StudentConfig`."""
+    batch: int = 64
+    """Renders per step."""
+    photo_batch: int = 6
+    """Portraits per step, each seen twice."""
+    rest_share: float = 0.5
+    """Share of the portraits of a step that are of people asked for a neutral face."""
+    identity_weight: float = 0.15
+    """Of the squared error of identity, beside 1 for action units, lip gap and pose."""
+    landmark_weight: float = 4.0
+    """Of the squared error of landmarks, in standard units."""
+    rest_weight: float = 0.1
+    """Of the squared readings of people at rest."""
+    twin_weight: float = 0.1
+    """Of the squared difference between two views of a portrait."""
+    taught_weight: float = 0.05
+    """Of the squared difference from what E reads in portraits that are not known to be at rest."""
+    shift_px: float = 2.5
+    """Spread of the crop's shift, as an imperfect detector would."""
+    scale: float = 0.04
+    """Spread of the crop's scale."""
+    turn_deg: float = 2.5
+    """Spread of the crop's roll."""
+    loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(steps=12000, lr=2e-3))
+
+
+class Faces:
+    """Renders held in memory, with what R should say of them."""
+
+    def __init__(self, folders: tuple[str, ...]) -> None:
+        self.folders = folders
+        self.known: set[Path] = set()
+        self.images: list[NDArray[np.uint8]] = []
+        self.codes: list[F32] = []
+        self.points: list[F32] = []
+        self.sizes = np.zeros(0, np.int64)
+
+    def refresh(self) -> None:
+        """Takes in shards that have appeared; those of seeds kept for testing are left alone.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        for path in sorted(p for d in self.folders for p in Path(d).glob("*_*_*.npz")):
+            if path in self.known or ".part" in path.name:
+                continue
+            if int(path.stem.split("_")[1]) >= FIRST_TEST_SEED:
+                continue
+            self.known.add(path)
+            with np.load(path) as pack:
+                self.images.append(pack["image"])
+                self.points.append(pack["landmarks"].astype(np.float32))
+                self.codes.append(codes({k: pack[k] for k in ("au", "lip_gap", "pose_deg", "identity")}))
+        if not self.images:
+            raise ConfigError(
+                f"expected shards of training seeds in {self.folders}; run `faceunits synthesize`"
+            )
+        self.sizes = np.array([len(i) for i in self.images])
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[NDArray[np.uint8], F32, F32]:
+        """Images `(n, S, S, 3)`, codes `(n, R)` and landmarks `(n, 68, 2)` of random faces."""
+        which = rng.choice(len(self.sizes), count, p=self.sizes / self.sizes.sum())
+        rows = [(int(k), int(rng.integers(self.sizes[k]))) for k in which]
+        return (
+            np.stack([self.images[k][i] for k, i in rows]),
+            np.stack([self.codes[k][i] for k, i in rows]),
+            np.stack([self.points[k][i] for k, i in rows]),
+        )
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """Crops of people: `image` `(n, S, S, 3)` uint8, `rest` `(n,)`, what E says `code` `(n, R)`, `points`."""
+
+    image: NDArray[np.uint8]
+    rest: NDArray[np.bool_]
+    code: F32
+    points: F32
+
+
+def portraits(path: str) -> Portraits:
+    """Portraits of `people.write` as the shipped E reads them, on the scale of the parameters."""
+    with np.load(path) as pack:
+        image, rest = pack["image"], pack["neutral"]
+    teacher = fitting.load("parser", "generator", "fitting")
+    read = [
+        fitting.read(np.ascontiguousarray(image[i : i + 32].transpose(0, 3, 1, 2) / 255, np.float32), teacher)
+        for i in range(0, len(image), 32)
+    ]
+    told = estimation.join(read)
+    parts = [told.au, told.lip_gap[:, None], told.pose_deg / POSE_UNIT_DEG, told.identity - 0.5]
+    return Portraits(image, rest, np.concatenate(parts, 1).astype(np.float32), told.landmarks)
+
+
+class Batches:
+    """Renders and portraits of a step, each crop moved a little."""
+
+    def __init__(self, config: StudentTraining, faces: Faces, people: Portraits | None, seed: int) -> None:
+        self.config, self.faces, self.people = config, faces, people
+        self.rng = np.random.default_rng([config.loop.seed, seed])
+        self.torch_rng = torch.Generator().manual_seed(config.loop.seed * 1_000_003 + seed)
+
+    def __iter__(self) -> Iterator[Batch]:
+        count = 0
+        while True:
+            if count % 200 == 0:
+                self.faces.refresh()
+            count += 1
+            yield self.batch()
+
+    def batch(self) -> Batch:
+        """`image` `(n + 2m, 3, S, S)` float: n renders, then m portraits seen twice, in turns; `code` and
+        `points` for all (of portraits what E says), `rest` `(2m,)`."""
+        config, rng = self.config, self.rng
+        image, code, points = self.faces.draw(rng, config.batch)
+        rest = np.zeros(0, bool)
+        if self.people is not None and config.photo_batch:
+            people = self.people
+            quiet, others = np.flatnonzero(people.rest), np.flatnonzero(~people.rest)
+            calm = round(config.photo_batch * config.rest_share)
+            rows = np.concatenate([rng.choice(quiet, calm), rng.choice(others, config.photo_batch - calm)])
+            rows = np.repeat(rows, 2)
+            image = np.concatenate([image, people.image[rows]])
+            code = np.concatenate([code, people.code[rows]])
+            points = np.concatenate([points, people.points[rows]])
+            rest = people.rest[rows]
+        x = torch.from_numpy(toned(rng, image)).permute(0, 3, 1, 2)  # channels last
+        x, at = moved(x, torch.from_numpy(points), config, self.torch_rng)
+        return {
+            "image": worsened(x, self.torch_rng), "code": torch.from_numpy(code), "points": at,
+            "rest": torch.from_numpy(rest),
+        }  # fmt: skip
+
+
+def moved(
+    image: Tensor, points: Tensor, config: StudentTraining, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Crops `(B, 3, S, S)` and their points `(B, K, 2)` shifted, scaled and turned a little."""
+    b, size = len(image), image.shape[-1]
+    scale = torch.exp(config.scale * torch.randn(b, generator=rng))
+    angle = torch.deg2rad(config.turn_deg * torch.randn(b, generator=rng))
+    shift = config.shift_px * torch.randn(b, 2, generator=rng)
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)  # (B, 2, 2) old to new
+    middle = (size - 1) / 2
+    at = (points - middle) @ turn.transpose(1, 2) + middle + shift[:, None]
+    back = torch.linalg.inv(turn)
+    # affine_grid wants the map from new to old in units where the crop reaches from -1 to 1
+    theta = torch.cat([back, -(back @ shift[:, :, None]) * 2 / size], 2)
+    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+    return F.grid_sample(image, grid, padding_mode="border", align_corners=False), at
+
+
+def toned(rng: np.random.Generator, image: NDArray[np.uint8]) -> F32:
+    """`(B, S, S, 3)` in [0, 1] of crops `(B, S, S, 3)` uint8, with tone and colour cast changed at random."""
+    b = len(image)
+    level = np.linspace(0, 1, 256, dtype=np.float32)
+    out = np.empty(image.shape, np.float32)
+    for k in range(b):
+        curve = level ** np.exp(rng.normal(0, 0.2))
+        curve = (curve - 0.5) * rng.uniform(0.75, 1.25) + 0.5 + rng.uniform(-0.08, 0.08)
+        for c in range(3):
+            tone = np.clip(curve * rng.uniform(0.93, 1.07), 0, 1).astype(np.float32)
+            out[k, :, :, c] = tone[image[k, :, :, c]]
+    return out
+
+
+def worsened(image: Tensor, rng: torch.Generator) -> Tensor:
+    """Crops `(B, 3, S, S)` of which some are softer, grey or noisy, changed in place."""
+    b = len(image)
+
+    def some(share: float) -> Tensor:
+        return torch.nonzero(torch.rand(b, generator=rng) < share)[:, 0]
+
+    def strength(rows: Tensor) -> Tensor:
+        return torch.rand(len(rows), 1, 1, 1, generator=rng)
+
+    rows = some(0.08)
+    grey = image[rows].mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    image[rows] = torch.lerp(image[rows], grey, strength(rows))
+    rows = some(0.2)
+    soft = F.avg_pool2d(image[rows], 3, 1, 1, count_include_pad=False)
+    image[rows] = torch.lerp(image[rows], soft, strength(rows))
+    rows = some(0.2)
+    noise = torch.randn(image[rows].shape, generator=rng)
+    image[rows] = (image[rows] + 0.06 * strength(rows).square() * noise).clamp(0, 1)
+    return image
+
+
+def losses(net: nn.Module, batch: Batch, config: StudentTraining) -> loop.Losses:
+    """The weighted terms, in standard units of the training faces."""
+    assert isinstance(net, Student)
+    size, known = net.config.size, net.config.known
+    n, n_au = config.batch, len(net.config.au_mirror)
+    points, readings, _ = net(batch["image"].contiguous(memory_format=torch.channels_last))
+    unit = net.std[: readings.shape[1]]
+    wrong = ((readings - batch["code"]) / unit).square()
+    gap = (points - batch["points"]) / (size * net.std[readings.shape[1] :].view(-1, 2))
+    terms = {
+        "au": wrong[:n, :known].mean(),
+        "identity": config.identity_weight * wrong[:n, known:].mean(),
+        "points": config.landmark_weight * gap.square().mean(),
+    }
+    rest = batch["rest"]
+    if len(rest):
+        of_people = readings[n:, : n_au + 1] / unit[: n_au + 1]
+        twins = (of_people[0::2] - of_people[1::2]).square().mean()
+        terms["twins"] = config.twin_weight * twins
+        if bool(rest.any()):
+            terms["rest"] = config.rest_weight * of_people[rest].square().mean()
+        if not bool(rest.all()):
+            terms["taught"] = config.taught_weight * wrong[n:][~rest][:, :known].mean()
+    return terms
+
+
+def build(config: StudentTraining, faces: Faces) -> Student:
+    """R of a training configuration, in the standard units of the faces."""
+    mirror = aus.profile(config.profile).mirror()
+    size = faces.images[0].shape[1]
+    sizes = StudentConfig(
+        size=size, left=size // 8, top=size // 8, half=size // 2, channels=config.channels, blocks=config.blocks,
+        au_mirror=tuple(int(k) for k in mirror), n_identity=config.n_identity,
+    )  # fmt: skip
+    net = Student(sizes)
+    if config.init:
+        state = {k: v for k, v in weights.load(config.init)[0].items() if k not in MEASURED_ON_STUDENT}
+        weights.fill(net, state, source=config.init)
+    else:
+        points = np.concatenate(faces.points) / sizes.size
+        truth = np.concatenate([np.concatenate(faces.codes), points.reshape(len(points), -1)], 1)
+        net.mean.copy_(torch.from_numpy(truth.mean(0)))
+        net.std.copy_(torch.from_numpy(truth.std(0) + 1e-4))
+        nn.init.zeros_(net.doubt.weight)
+        nn.init.normal_(net.answer.weight, std=0.01)
+        nn.init.zeros_(net.answer.bias)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def measure(net: Student, valid: Faces, trained: Faces, *, most: int = 3000) -> dict[str, Tensor]:
+    """What a reader of R must know of it: `knots` and `values` of the curves, `spread` of the errors (see
+    `fitting.optimise.Networks`), from `valid`. Its doubt is fitted too, in place, and nothing else changes;
+    that takes more faces, so `most` of those that trained join, whose errors are hardly smaller."""
+    n = len(net.config.au_mirror)
+    heard, readings, wrong = _errors(net, valid, len(valid.sizes), int(valid.sizes.max()))
+    truth = torch.from_numpy(np.concatenate(valid.codes))
+    swap = torch.cat([net.au_mirror, torch.tensor([n])])  # both sides get one curve
+    knots, values = curves.matching(
+        torch.cat([readings[:, : n + 1], readings[:, swap]]), torch.cat([truth[:, : n + 1], truth[:, swap]])
+    )
+    straight = curves.apply(readings[:, : n + 1].contiguous(), knots, values)
+    spread = torch.cat([(readings - truth)[:, n + 1 : n + 3] / 2, (straight - truth[:, : n + 1])[:, :n]], 1)
+    shards = min(10, len(trained.sizes))
+    more = _errors(net, trained, shards, -(-most // shards))
+    x, errors = torch.cat([heard, more[0]], 1).flatten(0, 1), torch.cat([wrong, more[2]])
+    turned = torch.cat([errors[:, :n][:, net.au_mirror], errors[:, n:]], 1)
+    weight, bias = likely_errors(x, torch.cat([errors, turned]), penalty=0.3)
+    with torch.no_grad():
+        net.doubt.weight.copy_(weight)
+        net.doubt.bias.copy_(bias)
+        limits = torch.tensor([0.001, 0.999])
+        net.doubt_range.copy_(torch.quantile(x @ weight.T + bias, limits, dim=0))
+    return {"knots": knots, "values": values, "spread": spread.square().mean(0).sqrt()}
+
+
+def _errors(net: Student, faces: Faces, shards: int, each: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the first `each` faces of `shards` shards: what is heard `(2, n, H)`, readings `(n, R)`, and their
+    errors `(n, N)`."""
+    heard, read, truth = [], [], []
+    with torch.no_grad():
+        for images, code in zip(faces.images[:shards], faces.codes[:shards], strict=True):
+            truth.append(torch.from_numpy(code[:each]))
+            for i in range(0, min(each, len(images)), 50):
+                rows = slice(i, min(i + 50, each))
+                crops = torch.from_numpy(np.ascontiguousarray(images[rows])).permute(0, 3, 1, 2)
+                h = net.heard(crops.float() / 255)
+                heard.append(h.view(2, -1, h.shape[1]))
+                read.append(net.answers(h)[1])
+    readings = torch.cat(read)
+    return torch.cat(heard, 1), readings, (readings - torch.cat(truth))[:, : net.config.known]
+
+
+def export(net: Student, measured: dict[str, Tensor], config: StudentTraining, path: Path) -> None:
+    """Writes R with what `measure` says of it."""
+    names = reading_names(aus.profile(config.profile), config.n_identity)
+    about = {**net.config.__dict__, "kind": "student", "profile": config.profile, "reading_names": names}
+    weights.save(path, weights.halved(net.state_dict()) | measured, about, {})
+
+
+def train(config: StudentTraining) -> Student:
+    """Trains R and writes `student.safetensors` into the output folder."""
+    torch.manual_seed(config.loop.seed)
+    faces, valid = Faces(config.renders), Faces((config.valid,))
+    faces.refresh()
+    valid.refresh()
+    people = portraits(config.photos) if config.photos else None
+    net = build(config, faces)
+    mean = loop.run(
+        net, lambda step: iter(Batches(config, faces, people, step)), lambda m, b: losses(m, b, config),
+        config.loop, config.out, settings=config,
+    )  # fmt: skip
+    assert isinstance(mean, Student)
+    export(mean, measure(mean, valid, faces), config, Path(config.out) / "student.safetensors")
+    return mean

@@ -1,0 +1,213 @@
+"""The student R: exact symmetry, batches, folding, its place in a fit, and a short training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+import torch
+from test_engine import FIELDS, need_onnx, unsettled
+from torch import nn
+
+from faceunits import aus, engine, fitting
+from faceunits.errors import ConfigError, WeightsError
+from faceunits.fitting import models, optimise
+from faceunits.networks.parser import turned_back
+from faceunits.networks.student import Student, StudentConfig, lean
+from faceunits.training import loop, student
+from faceunits.types import LANDMARK_MIRROR
+
+PROFILE = aus.profile()
+MIRROR = torch.from_numpy(PROFILE.mirror())
+
+
+def config(size: int = small.SIZE) -> StudentConfig:
+    return StudentConfig(
+        size=size, left=size // 8, top=size // 8, half=size // 2, stem=4, channels=(6, 8, 10), blocks=(1, 1, 1),
+        squeeze=4, hidden=12, au_mirror=tuple(int(k) for k in MIRROR), n_identity=small.N_IDENTITY,
+    )  # fmt: skip
+
+
+def network(size: int = small.SIZE) -> Student:
+    torch.manual_seed(3)
+    net = Student(config(size))
+    unsettled(net)
+    net.mean.uniform_(0.3, 0.6)
+    net.std.uniform_(0.1, 0.3)
+    with torch.no_grad():  # so that readings differ visibly between faces
+        for layer in (net.hidden[0], net.answer, net.doubt):
+            layer.weight.mul_(6)
+    return net.eval().requires_grad_(False)
+
+
+def with_student() -> fitting.Models:
+    own = small.models()
+    return replace(own, networks=replace(own.networks, student=network()))
+
+
+def test_a_mirrored_face_gives_mirrored_readings_exactly():
+    net, image = network(), torch.from_numpy(small.crops(3))
+    points, readings, doubt = net(image)
+    turned = net(image.flip(-1))
+    back = turned_back(turned[0], turned[1], MIRROR, torch.from_numpy(LANDMARK_MIRROR), small.SIZE)
+    known = net.config.known
+    torch.testing.assert_close(back[0], points)
+    torch.testing.assert_close(back[1][:, :known], readings[:, :known])
+    n = len(MIRROR)
+    torch.testing.assert_close(turned[2][:, :n][:, MIRROR], doubt[:, :n])
+    assert (readings[:, :n] - readings[:, :n][:, MIRROR]).abs().max() > 1e-3  # the sides do differ
+
+
+def test_a_batch_is_read_as_its_members():
+    net, image = network(), torch.from_numpy(small.crops(3))
+    together = net(image)
+    for k in range(3):
+        for whole, alone in zip(together, net(image[k : k + 1]), strict=True):
+            torch.testing.assert_close(whole[k : k + 1], alone)
+
+
+def test_folded_norms_change_nothing_but_rounding():
+    net, image = network(), torch.from_numpy(small.crops(2))
+    thin = lean(net)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in thin.modules())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in net.modules())  # the original stays
+    for wanted, found in zip(net(image), thin(image), strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_nothing_outside_the_window_counts():
+    net, image = network(), torch.from_numpy(small.crops(1))
+    other = image.clone()
+    other[..., : net.config.top, :] = 0
+    other[..., : net.config.left] = 1
+    other[..., -net.config.left :] = 1
+    torch.testing.assert_close(net(other)[1], net(image)[1])
+
+
+def test_the_reading_is_that_of_the_student_on_the_parameters_scale():
+    own, image = with_student(), small.crops(2)
+    read = fitting.read(image, own)
+    points, readings, doubt = network()(torch.from_numpy(image))
+    scaled = optimise.to_scale(own.networks, readings)
+    n = len(PROFILE)
+    np.testing.assert_allclose(read.au, scaled[:, :n].clamp(0, 1), atol=1e-5)
+    np.testing.assert_allclose(read.landmarks, points, atol=1e-3)
+    assert (read.confidence < 1).all()
+    assert doubt.shape == (2, n + 3)
+
+
+def test_a_fit_starts_from_the_students_reading():
+    own, image = with_student(), small.crops(2)
+    read, drawn = fitting.read(image, own), fitting.fit(image, own, "fast")
+    np.testing.assert_allclose(drawn.au, read.au, atol=1e-5)
+    np.testing.assert_allclose(drawn.landmarks, read.landmarks, atol=1e-3)
+    assert not np.allclose(drawn.au, fitting.fit(image, small.models(), "fast").au, atol=1e-3)
+
+
+def test_the_papers_recipe_does_without_a_student():
+    image = small.crops(1)
+    alone, beside = (fitting.fit(image, m, "paper").au for m in (small.models(), with_student()))
+    np.testing.assert_array_equal(alone, beside)
+
+
+def test_onnxruntime_reads_as_torch_does(tmp_path, monkeypatch):
+    need_onnx()
+    monkeypatch.setenv("FACEUNITS_CACHE", str(tmp_path))
+    own, image = with_student(), small.crops(3)
+    assert engine.fingerprint(own) != engine.fingerprint(small.models())
+    found, wanted = engine.choose(own, "onnx")(image), fitting.read(image, own)
+    for name in FIELDS:
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), atol=1e-4, err_msg=name)
+
+
+# Files
+
+
+def test_weights_and_what_was_measured_on_them_come_back(tmp_path):
+    net, path = network(), tmp_path / "student.safetensors"
+    n = len(PROFILE)
+    measured = {
+        "knots": torch.rand(n + 1, 4).sort(1).values, "values": torch.rand(n + 1, 4).sort(1).values,
+        "spread": torch.rand(n + 2),
+    }  # fmt: skip
+    student.export(net, measured, student.StudentTraining(n_identity=small.N_IDENTITY), path)
+    again, told, about = models.load_student(path)
+    assert about["kind"] == "student"
+    assert about["reading_names"][:n] == list(PROFILE.names)
+    for name, value in measured.items():
+        torch.testing.assert_close(told[name], value)
+    image = torch.from_numpy(small.crops(1))
+    torch.testing.assert_close(again(image)[1], net(image)[1], atol=1e-2, rtol=1e-2)
+    with pytest.raises(WeightsError, match="train them together"):  # 32 px beside an M of 128 px
+        fitting.load(student=path)
+
+
+# Training
+
+
+def shard(folder: Path, seed: int, *, count: int = 6, size: int = small.SIZE) -> Path:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    path = folder / f"varied_{seed}_00000.npz"
+    np.savez(
+        path, image=rng.integers(0, 255, (count, size, size, 3)).astype(np.uint8),
+        landmarks=rng.uniform(0, size, (count, 68, 2)).astype(np.float32),
+        au=rng.random((count, len(PROFILE)), np.float32),
+        identity=rng.random((count, small.N_IDENTITY), np.float32),
+        pose_deg=rng.uniform(-20, 20, (count, 2)).astype(np.float32), lip_gap=rng.random(count, np.float32),
+    )  # fmt: skip
+    return path
+
+
+def test_shards_kept_for_testing_and_half_written_ones_train_nothing(tmp_path):
+    shard(tmp_path, 900_000)
+    (tmp_path / "varied_1_00000.npz.part.npz").write_bytes(b"half")
+    faces = student.Faces((str(tmp_path),))
+    with pytest.raises(ConfigError, match="synthesize"):
+        faces.refresh()
+    trained_on = shard(tmp_path, 899_999)
+    faces.refresh()
+    assert faces.known == {trained_on}
+
+
+def test_points_move_with_their_pixels():
+    """A bright dot lies where its point says, before and after the crop is moved."""
+    image = torch.zeros(8, 3, 64, 64)
+    at = torch.tensor([[[20.0, 40.0]]]).repeat(8, 1, 1)
+    image[:, :, 40, 20] = 1
+    rng = torch.Generator().manual_seed(0)
+    moved, where = student.moved(image, at, student.StudentTraining(), rng)
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    for k in range(8):
+        weight = moved[k, 0] / moved[k, 0].sum()
+        found = torch.stack([(weight * x).sum(), (weight * y).sum()])
+        torch.testing.assert_close(found, where[k, 0], atol=0.3, rtol=0)
+    assert (where - at).abs().max() > 1
+
+
+def test_worse_crops_stay_in_range_and_most_are_untouched():
+    image = torch.rand(64, 3, 32, 32)
+    worse = student.worsened(image.clone(), torch.Generator().manual_seed(0))
+    assert worse.min() >= 0
+    assert worse.max() <= 1
+    same = (worse == image).flatten(1).all(1).float().mean()
+    assert 0.3 < same < 0.9
+
+
+def test_a_short_training_gives_a_student_that_loads(tmp_path):
+    shard(tmp_path / "data", 1, size=64)
+    shard(tmp_path / "valid", 2, count=40, size=64)
+    settings = student.StudentTraining(
+        renders=(str(tmp_path / "data"),), valid=str(tmp_path / "valid"), out=str(tmp_path / "out"),
+        n_identity=small.N_IDENTITY, channels=(8, 8, 8), batch=4,
+        loop=loop.LoopConfig(steps=3, save_every=2, bf16=False),
+    )  # fmt: skip
+    net = student.train(settings)
+    again, told, _ = models.load_student(tmp_path / "out" / "student.safetensors")
+    assert told["knots"].shape == told["values"].shape == (len(PROFILE) + 1, 17)
+    assert told["spread"].shape == (len(PROFILE) + 2,)
+    image = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(again(image)[1], net(image)[1], atol=2e-2, rtol=1e-2)
