@@ -26,8 +26,9 @@ MIRROR = torch.from_numpy(PROFILE.mirror())
 
 def config(size: int = small.SIZE) -> StudentConfig:
     return StudentConfig(
-        size=size, left=size // 8, top=size // 8, half=size // 2, stem=4, channels=(6, 8, 10), blocks=(1, 1, 1),
-        squeeze=4, hidden=12, au_mirror=tuple(int(k) for k in MIRROR), n_identity=small.N_IDENTITY,
+        size=size, left=size // 8, top=size // 8, half=size // 2, stem=4, channels=(6, 8, 10),
+        blocks=(1, 1, 1), squeeze=4, hidden=12, au_mirror=tuple(int(k) for k in MIRROR),
+        n_identity=small.N_IDENTITY,
     )  # fmt: skip
 
 

@@ -272,7 +272,8 @@ def build(config: StudentTraining, faces: Faces) -> Student:
     mirror = aus.profile(config.profile).mirror()
     size = faces.images[0].shape[1]
     sizes = StudentConfig(
-        size=size, left=size // 8, top=size // 8, half=size // 2, channels=config.channels, blocks=config.blocks,
+        size=size, left=size // 8, top=size // 8, half=size // 2,
+        channels=config.channels, blocks=config.blocks,
         au_mirror=tuple(int(k) for k in mirror), n_identity=config.n_identity,
     )  # fmt: skip
     net = Student(sizes)
