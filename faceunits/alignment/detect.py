@@ -53,10 +53,12 @@ class DetectorOptions:
 
     long_side: int = 320
     """The whole picture is shrunk to this many pixels; faces below 5 % of it are not found."""
-    threshold: float = 0.5
-    """Least belief of a face that is returned."""
-    proposal_threshold: float = 0.2
-    """Least belief of the first look for a second one."""
+    threshold: float = 0.7
+    """Least belief of a face that is returned. On 828 pasted scenes of people who train, faces had .988 or
+    more; .5 let a texture pass in 2.9 % of the scenes, .7 in .8 %."""
+    proposal_threshold: float = 0.35
+    """Least belief of the first look for a second one; the least of 552 faces in hard scenes, of people who
+    train, was .49."""
     most: int = 64
     """Proposals that get a second look; bounds the time on a picture of a crowd."""
     overlap: float = 0.4
@@ -195,8 +197,8 @@ class Detector:
         """Points `(N, 5, 2)` seen once more, in the crop and in its mirror image: on blurred and noisy faces
         their mean errs by a twentieth to a tenth less (docs/log.md)."""
         matrices, crops = self._crops(image, points)
-        marks = self._landmarks(crops)[1]
-        turned = self._landmarks(crops[..., ::-1])[1][:, OTHER_SIDE]
+        marks, turned = np.split(self._landmarks(np.concatenate([crops, crops[..., ::-1]]))[1], 2)
+        turned = turned[:, OTHER_SIDE]
         turned[..., 0] = self.crop_size - 1 - turned[..., 0]
         return apply(invert(matrices), (marks + turned) / 2).astype(np.float32)
 
