@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 FIVE_POINTS = ("eye_R", "eye_L", "nose_tip", "mouth_R", "mouth_L")
 """Order of five-point arrays: image left to right on a frontal face, eyes, nose, mouth corners."""
 
+FIVE_MIRROR = [1, 0, 2, 4, 3]
+"""The same points after a horizontal flip."""
+
 
 LANDMARK_MIRROR = np.array(
     [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46,

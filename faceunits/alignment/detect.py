@@ -24,7 +24,7 @@ from faceunits import weights
 from faceunits.alignment.warp import TEMPLATE_VERSION, apply, crop, face_box, invert, similarity
 from faceunits.errors import ConfigError, InputError, WeightsError
 from faceunits.networks.detector import DetectorConfig, FaceFinder, Landmarker, fuse
-from faceunits.types import Face
+from faceunits.types import FIVE_MIRROR, Face
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -33,10 +33,6 @@ PRIOR = -3.0
 """Log odds of a proposal being a face before either look is heard. Set by hand between faces (sum of both
 looks' log odds above 5) and the worst textures (up to 3), on the pictures that also test the detector: its
 recall and false-alarm figures are that much too kind."""
-
-
-OTHER_SIDE = (1, 0, 2, 4, 3)
-"""For each of `types.FIVE_POINTS` the one of the other side."""
 
 
 class FaceSource(Protocol):
@@ -151,8 +147,8 @@ class Detector:
         if not faces:
             return []
         points = np.stack([f.points for f in faces])
-        _, points = self._look(image, points)
-        second, points = self._look(image, points)
+        for _ in range(2):
+            second, points = self._look(image, points)
         points = self._exact(image, points)
         belief, boxes = sigmoid(second), face_box(points)
         return [Face(b, p, float(s)) for b, p, s in zip(boxes, points, belief, strict=True)]
@@ -198,7 +194,7 @@ class Detector:
         their mean errs by a twentieth to a tenth less (docs/log.md)."""
         matrices, crops = self._crops(image, points)
         marks, turned = np.split(self._landmarks(np.concatenate([crops, crops[..., ::-1]]))[1], 2)
-        turned = turned[:, OTHER_SIDE]
+        turned = turned[:, FIVE_MIRROR]
         turned[..., 0] = self.crop_size - 1 - turned[..., 0]
         return apply(invert(matrices), (marks + turned) / 2).astype(np.float32)
 

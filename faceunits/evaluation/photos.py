@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from faceunits.types import FIVE_MIRROR
+
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
@@ -141,7 +143,7 @@ def automatic_shift(data: Path) -> F64:
         differences.append(to_face_frame(truth, guess) - to_face_frame(guess, guess))
     shift: F64 = np.concatenate(differences).mean(0)
     # People as a whole have no handedness: the shift is made mirror-symmetric.
-    mirrored: F64 = shift[[1, 0, 2, 4, 3]] * (-1, 1)
+    mirrored: F64 = shift[FIVE_MIRROR] * (-1, 1)
     return (shift + mirrored) / 2
 
 

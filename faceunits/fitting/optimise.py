@@ -148,10 +148,10 @@ def observe_both(
     only once."""
     with torch.no_grad():
         if networks.student is not None and _needs_heads(recipe):
-            student = networks.student
-            views = crops, crops.flip(-1)
-            straight, turned = (_read_by_student(networks, student, v, recipe) for v in views)
-            return straight, turned
+            return (
+                observe(networks, crops, recipe, au_mirror, point_mirror),
+                observe(networks, crops.flip(-1), recipe, au_mirror, point_mirror),
+            )
         seen, turned = networks.parser(crops), networks.parser(crops.flip(-1))
         straight = _target(networks, seen, turned, recipe, au_mirror, point_mirror)
         return straight, _target(networks, turned, seen, recipe, au_mirror, point_mirror)

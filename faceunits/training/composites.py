@@ -18,12 +18,10 @@ from PIL import Image
 from faceunits.alignment.warp import face_box, face_size
 from faceunits.evaluation.photos import Photo
 from faceunits.training.scenery import degrade, draw_cartoon, draw_clutter, noise_field, occlude, shuffle_face
+from faceunits.types import FIVE_MIRROR
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
-
-MIRROR = [1, 0, 2, 4, 3]
-"""Mirroring a picture swaps the subject's sides: the new order of the five points."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +253,7 @@ class Composer:
         mirrored = rng.random() < 0.5
         if mirrored:
             source = source[:, ::-1]
-            p = np.stack([source.shape[1] - 1 - p[:, 0], p[:, 1]], 1)[MIRROR]
+            p = np.stack([source.shape[1] - 1 - p[:, 0], p[:, 1]], 1)[FIVE_MIRROR]
         if shuffled:
             source = shuffle_face(rng, source, p)
         tilt = rng.uniform(-80, 80) if rng.random() < 0.25 else np.clip(rng.normal(0, 20), -60, 60)

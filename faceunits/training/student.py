@@ -20,11 +20,12 @@ from torch.nn import functional as F
 
 from faceunits import aus, estimation, fitting, weights
 from faceunits.errors import ConfigError
+from faceunits.evaluation.fits import crops_of
 from faceunits.fitting import curves
 from faceunits.fitting.models import MEASURED_ON_STUDENT
 from faceunits.networks.student import Student, StudentConfig
 from faceunits.training import loop
-from faceunits.training.parser import FIRST_TEST_SEED, POSE_UNIT_DEG, codes, likely_errors, reading_names
+from faceunits.training.parser import FIRST_TEST_SEED, codes, likely_errors, reading_names
 
 F32 = NDArray[np.float32]
 Batch = dict[str, Tensor]
@@ -137,13 +138,9 @@ def portraits(path: str) -> Portraits:
     with np.load(path) as pack:
         image, rest = pack["image"], pack["neutral"]
     teacher = fitting.load("parser", "generator", "fitting")
-    read = [
-        fitting.read(np.ascontiguousarray(image[i : i + 32].transpose(0, 3, 1, 2) / 255, np.float32), teacher)
-        for i in range(0, len(image), 32)
-    ]
+    read = [fitting.read(crops_of(image[i : i + 32]), teacher) for i in range(0, len(image), 32)]
     told = estimation.join(read)
-    parts = [told.au, told.lip_gap[:, None], told.pose_deg / POSE_UNIT_DEG, told.identity - 0.5]
-    return Portraits(image, rest, np.concatenate(parts, 1).astype(np.float32), told.landmarks)
+    return Portraits(image, rest, codes(vars(told)), told.landmarks)
 
 
 class Batches:
@@ -326,8 +323,7 @@ def _errors(net: Student, faces: Faces, shards: int, each: int) -> tuple[Tensor,
             truth.append(torch.from_numpy(code[:each]))
             for i in range(0, min(each, len(images)), 50):
                 rows = slice(i, min(i + 50, each))
-                crops = torch.from_numpy(np.ascontiguousarray(images[rows])).permute(0, 3, 1, 2)
-                h = net.heard(crops.float() / 255)
+                h = net.heard(torch.from_numpy(crops_of(images[rows])))
                 heard.append(h.view(2, -1, h.shape[1]))
                 read.append(net.answers(h)[1])
     readings = torch.cat(read)
