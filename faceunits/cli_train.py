@@ -73,16 +73,22 @@ def skins(
     rig: Annotated[Path, typer.Argument(help="folder of the face model")],
     faces: Annotated[Path, typer.Argument(help="folder with the photo sets london and canada")],
     out: Annotated[Path, typer.Argument(help="folder for the skins")],
+    kin: Annotated[int, typer.Option(help="write this many skins mixed of two people each as well")] = 0,
 ) -> None:
     """Take real skins from portraits with landmarks, for synthesize; people kept out go to a file apart."""
     try:
-        from faceunits.rig import portrait, shape
+        from faceunits.rig import kin as kinship
+        from faceunits.rig import portrait, shape, skin
     except ImportError as error:
         raise ConfigError(
             f"expected {error.name}, which is not installed; pip install 'faceunits[train]'"
         ) from None
 
-    portrait.collect(shape.load(rig), faces, out)
+    model = shape.load(rig)
+    portrait.collect(model, faces, out)
+    if kin:
+        people = skin.load(out / "skins_train.npz")
+        skin.save(out / "skins_kin.npz", kinship.family(model, people, kin))
     say(f"wrote the skins to {out}")
 
 

@@ -77,3 +77,22 @@ def test_weights_stay_ordered(value: float) -> None:
     low, high = (muscles.weigh(m, np.full(len(NAMES), v, np.float32)) for v in (value / 2, value))
     assert (high >= low).all()
     assert (high >= 0).all()
+
+
+@given(st.integers(0, 300))
+def test_a_bent_face_stays_symmetric_and_keeps_its_movements(seed: int) -> None:
+    """Bends are the same on both sides; they change the face, not what a muscle does to it."""
+    model = tiny()
+    m = muscles.draw(np.random.default_rng(seed), NAMES, strength=0.0, bend_cm=0.2)
+    even = (
+        model.neutral + FLIP * model.neutral[model.mirror]
+    ) / 2  # the small rig is symmetric but for rounding
+    moved = muscles.bent(m, even.astype(np.float32))
+    np.testing.assert_allclose(moved, FLIP * moved[model.mirror], atol=1e-4)
+    assert 0.01 < np.abs(moved).max() < 0.2 * 4 * muscles.WAVES
+    assert not muscles.bent(drawn(seed), model.neutral).any()
+    i = NAMES.index("mouthSmile_L")
+    w = np.eye(len(NAMES), dtype=np.float32)[i]
+    nobody, rest = np.zeros(1, np.float32), np.zeros(len(NAMES), np.float32)
+    smile = shape.vertices(model, nobody, w, muscles_=m) - shape.vertices(model, nobody, rest, muscles_=m)
+    np.testing.assert_allclose(smile, model.expression[i], atol=1e-4)

@@ -98,6 +98,18 @@ def varied(rng: np.random.Generator, skins: list[Skin] | None = None) -> Look:
     return look
 
 
+def recoloured(rng: np.random.Generator, look: Look) -> Look:
+    """A real skin on another tone of the human range; painted skins have one already.
+
+    The gain stays within what turns pores and brows neither to black nor to white.
+    """
+    if look.real is None:
+        return look
+    gain = np.clip(_skin_tone(rng) / np.maximum(look.real.color, 0.05), 0.35, 1.7).astype(np.float32)
+    hair = look.hair if rng.random() < 0.5 else look.hair * gain.min()
+    return replace(look, real_gain=gain, skin=look.real.color * gain, hair=hair.astype(np.float32))
+
+
 def ita_deg(skin: NDArray[np.floating]) -> float:
     """Individual typology angle of a skin's colour `(3,)`, sRGB values in [0, 1]: degrees, + light.
 

@@ -3,15 +3,19 @@
 The rig holds one artist's shape for each action unit. A network that has seen only those learns the
 artist's smile. Here every shape is changed a little per person: how far it goes, how early it starts,
 in which direction, where on the face most, and what else moves with it; and a face at rest may look
-as if a muscle were active. Left and right differ little, as in people.
+as if a muscle were active. Left and right differ little, as in people. The face below the muscles may
+bend too, beyond the identities that the rig knows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from faceunits.rig import blend
 
 F32 = NDArray[np.float32]
 
@@ -20,6 +24,9 @@ FIXED = ("eyeBlink", "eyeLook", "jawOpen")
 
 AREAS = ("brow", "eye", "cheek", "nose", "mouth", "jaw")
 """A shape may take others of its area along."""
+
+WAVES = 4
+"""Waves that bend a face."""
 
 
 @dataclass(frozen=True)
@@ -38,37 +45,58 @@ class Muscles:
     wave: F32
     mix: F32
     rest: F32
+    bend: F32 = field(default_factory=lambda: np.zeros((0, 7), np.float32))
 
 
-def draw(rng: np.random.Generator, names: tuple[str, ...], *, strength: float = 1.0) -> Muscles:
+@dataclass(frozen=True)
+class _Part:
+    """A shape of both sides: indices of its sides, and those of the shapes of its area it may take along."""
+
+    sides: tuple[int, ...]
+    others: tuple[tuple[int, ...], ...]
+    fixed: bool
+
+
+@cache
+def _parts(names: tuple[str, ...]) -> list[_Part]:
+    stems = [n[:-2] if n.endswith(("_L", "_R")) else n for n in names]
+    sides = {s: tuple(i for i, other in enumerate(stems) if other == s) for s in stems}
+    out = []
+    for stem in dict.fromkeys(stems):
+        area = next((a for a in AREAS if stem.startswith(a)), "")
+        others = sorted({s for s in stems if area and s.startswith(area) and s != stem})
+        friends = tuple(sides[s] for s in others if not s.startswith(FIXED))
+        out.append(_Part(sides[stem], friends, stem.startswith(FIXED)))
+    return out
+
+
+def draw(
+    rng: np.random.Generator, names: tuple[str, ...], *, strength: float = 1.0, bend_cm: float = 0.0
+) -> Muscles:
     """One person's muscles.
 
     Args:
         rng: source of chance.
         names: of the rig's shapes; `_L` and `_R` end the names of the two sides.
         strength: 1 for the usual spread, 0 for the rig's own shapes.
+        bend_cm: spread of each wave of the face itself; 0 for the rig's own faces.
     """
     count = len(names)
     gain, onset = np.ones(count), np.ones(count)
     turn = np.tile(np.eye(3), (count, 1, 1))
     wave, mix, rest = np.zeros((count, 5)), np.zeros((count, count)), np.zeros(count)
-    stems = [n[:-2] if n.endswith(("_L", "_R")) else n for n in names]
     mirrored = np.diag([-1.0, 1.0, 1.0])
-    for stem in dict.fromkeys(stems):
-        sides = [i for i, s in enumerate(stems) if s == stem]
+    for part in _parts(names):
         own_gain = np.exp(strength * rng.normal(0, 0.2))
         own_onset = np.exp(strength * rng.normal(0, 0.2))
         own_turn = np.eye(3) + strength * rng.normal(0, 0.12, (3, 3))
         own_wave = np.array([strength * rng.uniform(0, 0.35), *rng.normal(0, 0.6, 3), rng.uniform(0, 6.3)])
-        area = next((a for a in AREAS if stem.startswith(a)), "")
-        others = sorted({s for s in stems if area and s.startswith(area) and s != stem})
-        others = [s for s in others if not s.startswith(FIXED)]
-        friend = others[int(rng.integers(len(others)))] if others else ""
+        friend = part.others[int(rng.integers(len(part.others)))] if part.others else ()
         share = strength * rng.normal(0, 0.12)
         at_rest = strength * rng.normal(0, 0.1) * (rng.random() < 0.35)
-        if stem.startswith(FIXED):
+        if part.fixed:
             continue
-        for i in sides:
+        for i in part.sides:
             right = names[i].endswith("_R")
             gain[i] = np.clip(own_gain * np.exp(strength * rng.normal(0, 0.05)), 0.6, 1.5)
             onset[i] = own_onset
@@ -76,11 +104,29 @@ def draw(rng: np.random.Generator, names: tuple[str, ...], *, strength: float = 
             wave[i] = own_wave
             wave[i, 1] *= -1 if right else 1
             rest[i] = np.clip(at_rest + strength * rng.normal(0, 0.02), -0.25, 0.25)
-            for j, other in enumerate(stems):
-                same_side = names[j][-2:] == names[i][-2:] or not names[j].endswith(("_L", "_R"))
-                if friend and other == friend and same_side:
+            for j in friend:
+                if names[j][-2:] == names[i][-2:] or not names[j].endswith(("_L", "_R")):
                     mix[i, j] = share
-    return Muscles(*(a.astype(np.float32) for a in (gain, onset, turn, wave, mix, rest)))
+    bend = np.zeros((0, 7))
+    if bend_cm > 0:  # drawn only where asked for: the shards of earlier seeds stay what they were
+        sizes, periods = rng.normal(0, bend_cm, (WAVES, 3)), rng.normal(0, 0.4, (WAVES, 3))
+        bend = np.concatenate([sizes, periods, rng.uniform(0, 6.3, (WAVES, 1))], 1)
+    return Muscles(*(a.astype(np.float32) for a in (gain, onset, turn, wave, mix, rest, bend)))
+
+
+def bent(muscles: Muscles, points: F32) -> F32:
+    """`(V, 3)` displacement of the face itself at `points` `(V, 3)`, cm: the same on both sides, smooth, so
+    that it changes how a face is built and not what it does.
+
+    A wave of sizes s, periods k (per cm) and start p moves x by (s0 sin(k0 x0), s1 cos(k0 x0), s2 cos(k0 x0))
+    cos(k1 x1 + k2 x2 + p).
+    """
+    out = np.zeros_like(points)
+    for *size, k0, k1, k2, start in muscles.bend:
+        along = np.cos(points[:, 1:] @ np.array([k1, k2], np.float32) + start)
+        sideways, other = np.sin(k0 * points[:, 0]) * along, np.cos(k0 * points[:, 0]) * along
+        out += np.stack([size[0] * sideways, size[1] * other, size[2] * other], 1)
+    return out
 
 
 def weigh(muscles: Muscles, weights: F32) -> F32:
@@ -101,10 +147,9 @@ def move(muscles: Muscles, expression: F32, neutral: F32, weights: F32) -> F32:
     active = weigh(muscles, weights)
     along = active @ muscles.mix + muscles.rest  # others move unchanged: their own changes are theirs
     out = np.zeros_like(neutral)
+    blend.add(out, along.astype(np.float32), expression)
     for k in np.flatnonzero(active):
         wave = muscles.wave[k]
         swell = 1 + wave[0] * np.cos(neutral @ wave[1:4] + wave[4])
         out += (active[k] * swell)[:, None] * (expression[k] @ muscles.turn[k].T)
-    for k in np.flatnonzero(along):
-        out += along[k] * expression[k]
     return out

@@ -47,12 +47,14 @@ class Scene:
 @dataclass(frozen=True)
 class Render:
     """`image` `(S, S, 3)` float32 in [0, 1]; `label` `(S, S)` uint8 fine classes; `landmarks`
-    `(68, 2)` crop pixels; `matrix` `(2, 3)` from image-plane cm to crop pixels."""
+    `(68, 2)` crop pixels; `matrix` `(2, 3)` from image-plane cm to crop pixels; `marks` `(68, 3)` the
+    landmarks of the face before it is turned, cm."""
 
     image: F32
     label: NDArray[np.uint8]
     landmarks: F32
     matrix: F32
+    marks: F32
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def draw(model: FaceModel, static: Static, scene: Scene, size: int, backdrop: F3
     if backdrop is None:
         backdrop = np.full((size, size, 3), 0.5, np.float32)
     image, label = shade.downsample(color, label, backdrop, SUPERSAMPLE)
-    return Render(image, label, flat[model.landmarks].astype(np.float32), matrix)
+    return Render(image, label, flat[model.landmarks].astype(np.float32), matrix, points[model.landmarks])
 
 
 def _shade(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from faceunits.aus import Profile
 from faceunits.errors import ParameterError, RigError
-from faceunits.rig import muscles, upstream
+from faceunits.rig import blend, muscles, upstream
 from faceunits.rig.muscles import Muscles
 
 F32 = NDArray[np.float32]
@@ -187,9 +187,10 @@ def vertices(
     Blink is scaled by how wide this identity's eyes are, and the eyeballs recede under the lids;
     without both, wide eyes stay open at full blink.
     """
-    size = model.neutral.shape
-    modes = model.identity[: len(identity)].reshape(len(identity), -1)
-    out = model.neutral + (identity.astype(np.float32) @ modes).reshape(size)
+    out = model.neutral.copy()
+    blend.add(out, identity.astype(np.float32), model.identity)
+    if muscles_ is not None:
+        out += muscles.bent(muscles_, model.neutral)
     weights = np.clip(weights, 0, 1).astype(np.float32)
     gain = aperture(out, model.landmarks) / aperture(model.neutral, model.landmarks)
     blink = [model.expression_names.index("eyeBlink" + s) for s in ("_L", "_R")]
@@ -198,8 +199,7 @@ def vertices(
     if muscles_ is not None:
         out += muscles.move(muscles_, model.expression, model.neutral, weights)
     else:
-        for shape in np.flatnonzero(weights):
-            out += weights[shape] * model.expression[shape]
+        blend.add(out, weights, model.expression)
     for side, name in enumerate(("sclera_L", "sclera_R")):
         ball = model.vert_geometry == model.geometry_names.index(name)
         center = model.eye_center[side] + (out[ball] - model.neutral[ball]).mean(0)

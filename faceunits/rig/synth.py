@@ -47,6 +47,12 @@ class SynthConfig:
     """Faces per shard."""
     muscles: float = 0.0
     """Share of the faces whose muscles differ from the rig's (`rig.muscles`)."""
+    muscle_strength: tuple[float, float] = (1.0, 1.0)
+    """How much they differ, from and to; see `rig.muscles.draw`."""
+    bend_cm: float = 0.0
+    """How much the faces of those people are built differently from any identity of the rig."""
+    recolour: float = 0.0
+    """Share of the faces whose real skin gets another tone (`rig.look.recoloured`)."""
     jitter: bool = True
     """Move the crop as an imperfect detector would (varied look only)."""
     seed: int = 0
@@ -110,14 +116,21 @@ def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple
     jitter = rng.normal(0, 0.12, (5, 2)) + rng.normal(0, 0.15, (1, 2)) if config.jitter else None
     # drawn only where asked for: the shards of earlier seeds stay what they were
     differs = config.muscles > 0 and rng.random() < config.muscles
-    return face, render.Scene(
+    seen = render.Scene(
         identity, weights, face.pitch_deg, face.yaw_deg,
         gaze_deg=(float(rng.normal(0, 7)), float(rng.normal(0, 11))),
         distance=float(np.exp(rng.uniform(np.log(30), np.log(200)))),
         look=skin_look, light=look.varied_light(rng),
         jitter=None if jitter is None else jitter.astype(np.float32),
-        muscles=muscles.draw(rng, stage_.model.expression_names) if differs else None,
     )  # fmt: skip
+    if differs:
+        low, high = config.muscle_strength
+        strength = rng.uniform(low, high) if low < high else low
+        names = stage_.model.expression_names
+        seen = replace(seen, muscles=muscles.draw(rng, names, strength=strength, bend_cm=config.bend_cm))
+    if config.recolour > 0 and rng.random() < config.recolour:
+        seen = replace(seen, look=look.recoloured(rng, seen.look))
+    return face, seen
 
 
 def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
@@ -137,19 +150,19 @@ def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
             drawn = render.draw(on.model, on.static, seen, config.size, behind)
             covered, label = surround.cover(rng, drawn.image, drawn.label, drawn.landmarks, seen.look)
             image = surround.degrade(rng, covered)
-        rows.append(truth(on, face, seen) | {
+        rows.append(truth(on, face, seen, drawn.marks) | {
             "image": image, "label": HELEN[label], "landmarks": drawn.landmarks,
             "skin_tone": np.float32(look.ita_deg(seen.look.skin)),
         })  # fmt: skip
     return stacked(rows)
 
 
-def truth(on: Stage, face: sample.Sample, seen: render.Scene) -> dict[str, object]:
-    """The parameters that a picture of a face shows: `au`, `identity`, `pose_deg`, `lip_gap` of a row."""
+def truth(on: Stage, face: sample.Sample, seen: render.Scene, marks: F32) -> dict[str, object]:
+    """The parameters that a picture of a face shows: `au`, `identity`, `pose_deg`, `lip_gap` of a row.
+    `marks` are its `Render.marks`."""
     # lips that part at rest are parted: the gap is measured from the rig's closed mouth
     rest = shape.vertices(on.model, seen.identity, np.zeros_like(seen.weights))
-    points = shape.vertices(on.model, seen.identity, seen.weights, muscles_=seen.muscles)
-    opened = gap_cm(points[on.model.landmarks]) - gap_cm(rest[on.model.landmarks])
+    opened = gap_cm(marks) - gap_cm(rest[on.model.landmarks])
     return {
         "au": face.au, "identity": face.identity,
         "pose_deg": np.array([seen.pitch_deg, seen.yaw_deg], np.float32),

@@ -2,8 +2,8 @@
 
 Squared error in standard units, whose optimum is the mean: an absolute error pulls sparse action units to
 zero. Of portraits R learns what E makes of them (the paper's authors label faces with GE-Net and learn a
-faster method, ACM MM 2020), that people asked for a neutral face are at rest, and that two views of one
-portrait say the same.
+faster method, ACM MM 2020), or the mean of E and an earlier R; that people asked for a neutral face are at
+rest; and that two views of one portrait say the same.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StudentTraining:
     out: str = ""
     """Folder of checkpoints."""
     init: str = ""
-    """Weights to start from; empty for none."""
+    """Weights of R to start from, and to teach portraits beside E; empty for none."""
     profile: str = "default"
     """Action-unit profile of the renders."""
     n_identity: int = 60
@@ -125,7 +125,8 @@ class Faces:
 
 @dataclass(frozen=True)
 class Portraits:
-    """Crops of people: `image` `(n, S, S, 3)` uint8, `rest` `(n,)`, what E says `code` `(n, R)`, `points`."""
+    """Crops of people: `image` `(n, S, S, 3)` uint8, `rest` `(n,)`, and what the teachers say of them: `code`
+    `(n, R)`, `points` `(n, 68, 2)`."""
 
     image: NDArray[np.uint8]
     rest: NDArray[np.bool_]
@@ -133,14 +134,19 @@ class Portraits:
     points: F32
 
 
-def portraits(path: str) -> Portraits:
-    """Portraits of `people.write` as the shipped E reads them, on the scale of the parameters."""
+def portraits(path: str, student: str = "") -> Portraits:
+    """Portraits of `people.write` as the shipped E reads them, on the scale of the parameters; with weights
+    of R, the mean of what both say."""
     with np.load(path) as pack:
         image, rest = pack["image"], pack["neutral"]
-    teacher = fitting.load("parser", "generator", "fitting")
-    read = [fitting.read(crops_of(image[i : i + 32]), teacher) for i in range(0, len(image), 32)]
-    told = estimation.join(read)
-    return Portraits(image, rest, codes(vars(told)), told.landmarks)
+    read: list[tuple[F32, F32]] = []
+    for r in (None, student) if student else (None,):
+        teacher = fitting.load("parser", "generator", "fitting", student=r)
+        parts = [fitting.read(crops_of(image[i : i + 32]), teacher) for i in range(0, len(image), 32)]
+        told = estimation.join(parts)
+        read.append((codes(vars(told)), told.landmarks))
+    code, points = (np.mean(of, 0) for of in zip(*read, strict=True))
+    return Portraits(image, rest, code, points)
 
 
 class Batches:
@@ -343,7 +349,7 @@ def train(config: StudentTraining) -> Student:
     faces, valid = Faces(config.renders), Faces((config.valid,))
     faces.refresh()
     valid.refresh()
-    people = portraits(config.photos) if config.photos else None
+    people = portraits(config.photos, config.init) if config.photos else None
     net = build(config, faces)
     mean = loop.run(
         net, lambda step: iter(Batches(config, faces, people, step)), lambda m, b: losses(m, b, config),
