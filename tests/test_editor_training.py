@@ -19,13 +19,15 @@ from faceunits.training import autoencoder, editor, frames, loop
 
 SIZE = 32
 PROFILE = aus.profile()
+N_IDENTITY = 5
+P = 2 + len(PROFILE) + N_IDENTITY
 
 
 def config(folder: Path, **values: object) -> autoencoder.AutoencoderTraining:
     return autoencoder.AutoencoderTraining(
         frames=(str(folder),), out=str(folder / "out"), size=SIZE, latent=16, widths=(16,) * 4,
         judge_widths=(16,) * 4, encoder_size=SIZE, encoder_widths=(16,) * 5,
-        encoder_units=(1, 1, 1, 1), batch=4,
+        encoder_units=(1, 1, 1, 1), look=6, look_widths=(4, 4), batch=4,
         **({"coarse": ()} | values),  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -35,8 +37,13 @@ def batch(count: int = 4, *, seed: int = 0) -> dict[str, torch.Tensor]:
     return {
         "image": torch.from_numpy(rng.integers(0, 255, (count, 3, SIZE, SIZE)).astype(np.uint8)),
         "weight": torch.from_numpy(rng.uniform(0.1, 4, (count, 1, SIZE, SIZE)).astype(np.float32)),
-        "units": torch.from_numpy(rng.random((count, len(DISFA)), np.float32)),
+        "told": torch.from_numpy(rng.random((count, P), np.float32)),
+        "other": torch.from_numpy(rng.integers(0, 255, (count, 3, SIZE, SIZE)).astype(np.uint8)),
     }
+
+
+def network(settings: autoencoder.AutoencoderTraining) -> autoencoder.Autoencoder:
+    return autoencoder.Autoencoder(settings, np.random.default_rng(0).random((20, P), np.float32))
 
 
 def face_frames(folder: Path, person: int, *, count: int = 12, seed: int = 7) -> Path:
@@ -52,9 +59,18 @@ def face_frames(folder: Path, person: int, *, count: int = 12, seed: int = 7) ->
     np.savez(
         path, image=np.broadcast_to(image, (count, SIZE, SIZE, 3)).astype(np.uint8), au=au,
         lip_gap=np.zeros(count, np.float32), person=np.full(count, person),
-        identity=np.full((count, 5), person / 10, np.float32),
+        identity=np.full((count, N_IDENTITY), person / 10, np.float32), pose_deg=rng.normal(0, 3, (count, 2)),
     )  # fmt: skip
     return path
+
+
+def disfa_like(folder: Path) -> Path:
+    """Frames of which nothing but the labels is known."""
+    folder.mkdir()
+    units = np.zeros((3, len(DISFA)), np.float32)
+    np.savez(folder / "frames_SN001_00000.npz", units=units, person=np.zeros(3, int),
+             image=np.zeros((3, SIZE, SIZE, 3), np.uint8))  # fmt: skip
+    return folder
 
 
 # The picture space
@@ -62,9 +78,9 @@ def face_frames(folder: Path, person: int, *, count: int = 12, seed: int = 7) ->
 
 def test_each_side_of_the_game_moves_its_own_weights_only(tmp_path):
     settings = config(tmp_path, judge_from=0)
-    net = autoencoder.Autoencoder(settings)
+    net = network(settings)
     terms = autoencoder.losses(net, batch(), settings, 1)
-    assert set(terms) == {"pixels", "edges", "units", "fooled", "judge"}
+    assert set(terms) == {"pixels", "edges", "codes", "fooled", "judge"}
 
     def moved(name: str) -> set[str]:
         net.zero_grad()
@@ -76,13 +92,13 @@ def test_each_side_of_the_game_moves_its_own_weights_only(tmp_path):
         }
 
     assert moved("judge") == {"judge"}
-    assert moved("fooled") == {"encoder", "generator"}
-    assert moved("units") == {"encoder", "units"}
+    assert moved("fooled") == {"encoder", "generator", "tell"}
+    assert moved("codes") == {"encoder"}  # it follows what was told, never the other way
 
 
 def test_the_penalty_on_real_pictures_comes_every_so_often(tmp_path):
     settings = config(tmp_path, judge_from=0, r1_every=4)
-    net = autoencoder.Autoencoder(settings)
+    net = network(settings)
     assert "r1" in autoencoder.losses(net, batch(), settings, 8)
     assert "r1" not in autoencoder.losses(net, batch(), settings, 9)
     before = autoencoder.losses(net, batch(), replace(settings, judge_from=10), 8)
@@ -91,10 +107,10 @@ def test_the_penalty_on_real_pictures_comes_every_so_often(tmp_path):
 
 def test_perfect_pictures_cost_nothing(tmp_path):
     settings = config(tmp_path)
-    net = autoencoder.Autoencoder(settings)
+    net = network(settings)
     given = batch()
     image = given["image"].float() / 127.5 - 1
-    net.forward = lambda x, side: (torch.zeros(4, 8, 16), image)  # type: ignore[method-assign]
+    net.draw = lambda w, side: image  # type: ignore[method-assign]
     terms = autoencoder.losses(net, given, settings, 1)
     assert float(terms["pixels"]) == float(terms["edges"]) == 0
 
@@ -111,20 +127,36 @@ def test_codes_keep_their_size(tmp_path):
     torch.testing.assert_close(level(x)[:1], level(x[:1]))  # whatever else is in the batch
 
 
-def test_the_file_has_the_level_folded_in(tmp_path):
-    net = autoencoder.Autoencoder(config(tmp_path)).eval()
-    net.level.running_mean.normal_()
-    net.level.running_var.uniform_(0.5, 2)
-    image = torch.rand(2, 3, SIZE, SIZE) * 2 - 1
-    torch.testing.assert_close(autoencoder.levelled(net)(image), net(image)[0], atol=1e-4, rtol=1e-4)
+def test_units_are_told_and_looks_are_seen(tmp_path):
+    """w+ follows told parameters in a straight line, and the look comes from the other frame alone."""
+    net = network(config(tmp_path)).eval().requires_grad_(False)
+    told, other = batch(2)["told"], torch.rand(2, 3, SIZE, SIZE) * 2 - 1
+    step = torch.zeros_like(told).index_fill_(1, torch.tensor([7]), 0.1)
+    once, twice = (net.tell(told + k * step, other) - net.tell(told, other) for k in (1, 2))
+    torch.testing.assert_close(twice, 2 * once, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(once[0], once[1], atol=1e-5, rtol=1e-4)  # whoever it is
+    assert float((net.tell(told, other.flip(0)) - net.tell(told, other)).abs().max()) > 1e-3
+
+
+def test_pictures_of_w_are_those_of_what_was_told_or_seen(tmp_path):
+    settings = config(tmp_path, seen_share=0.5)
+    net, given, drawn = network(settings), batch(5), []
+    given = {k: v[:4] if k in ("told", "other") else v for k, v in given.items()}  # the fifth is a portrait
+    draw = net.draw
+    net.draw = lambda w, side: drawn.append(w) or draw(w, side)  # type: ignore[method-assign,func-returns-value]
+    net.eval().requires_grad_(False)
+    autoencoder.losses(net, given, settings, 1)
+    image, other = (given[k].float() / 127.5 - 1 for k in ("image", "other"))
+    torch.testing.assert_close(drawn[0][:2], net.tell(given["told"], other)[:2])
+    torch.testing.assert_close(drawn[0][2:], net.see(image)[2:])
 
 
 def test_coarse_pictures_come_first(tmp_path):
     settings = config(tmp_path, coarse=(2, 5), judge_from=0)
     assert [autoencoder.side_at(settings, step) for step in (0, 1, 2, 4, 5, 9)] == [8, 8, 16, 16, 32, 32]
-    net = autoencoder.Autoencoder(settings)
+    net = network(settings)
     image = torch.rand(2, 3, SIZE, SIZE)
-    assert net(image, 8)[1].shape == (2, 3, 8, 8)
+    assert net.draw(net.see(image), 8).shape == (2, 3, 8, 8)
     assert "judge" not in autoencoder.losses(net, batch(), settings, 4)
     assert "judge" in autoencoder.losses(net, batch(), settings, 5)
 
@@ -151,9 +183,14 @@ def test_a_short_training_gives_a_space_that_loads(tmp_path):
     assert (about["kind"], about["alignment"], about["size"]) == ("gan", "face", SIZE)
     space = editor_files.load_space(path)
     image = torch.rand(2, 3, SIZE, SIZE)
-    w, again = net(2 * image - 1)
+    w = net.see(2 * image - 1)
     torch.testing.assert_close(space.encode(image), w, atol=2e-2, rtol=2e-2)  # the file has halves
-    assert space.decode(w).shape == again.shape
+    assert space.decode(w).shape == image.shape
+    teller = autoencoder.load_teller(path.with_name(autoencoder.TOLD))
+    told = batch(2)["told"]
+    torch.testing.assert_close(teller(told, image), net.tell(told, image), atol=1e-5, rtol=1e-4)
+    with pytest.raises(ConfigError, match="parameters are known"):
+        autoencoder.train(config(disfa_like(tmp_path / "disfa"), loop=steps))
 
 
 # Frames
@@ -277,6 +314,17 @@ def test_an_editor_learns_what_brightness_says(tmp_path, monkeypatch):
     moved = net(own[dark : dark + 1], net.encode(labels[bright : bright + 1])).target
     start, goal = float(own[dark].mean()), float(own[bright].mean())
     assert float(moved.mean()) - start == pytest.approx(goal - start, rel=0.35)
+
+
+def test_told_latents_differ_within_a_person_by_what_was_told_alone(tmp_path):
+    for person in range(2):
+        face_frames(tmp_path, person, count=6)
+    data = frames.read([str(tmp_path)])
+    teller = autoencoder.Teller(autoencoder.TellerConfig(P, 8, 16, 6, (4, 4))).eval()
+    w = editor.tell(teller, data, batch=4)
+    assert w.shape == (12, 8, 16)
+    change = torch.from_numpy(data.told[[1, 7]] - data.told[[0, 6]]) @ teller.place.weight[:, :P].T
+    torch.testing.assert_close((w[[1, 7]] - w[[0, 6]]).flatten(1), change, atol=1e-5, rtol=1e-4)
 
 
 def test_labels_are_those_of_tables(tmp_path):

@@ -1,18 +1,20 @@
 """Trains the editor's picture space: a StyleGAN2 synthesis network and its encoder, together.
 
-A GAN learnt from noise needs a GPU for days and then an encoder that inverts it badly. Here both halves
-learn to give a picture back, with an adversarial term, so that inversion is good by construction. The
-latent is still w+, one code per level, so AUEditNet's editor works on it unchanged. There is no mapping
-network: no face can be drawn from noise.
+A GAN learnt from noise needs a GPU for days and then an encoder that inverts it badly; an encoder and a
+synthesis that learn from nothing but pictures agree on the mean face and take as long to find the few pixels
+that action units move. But of a rendered face all parameters are known. So the synthesis is told them, as the
+generator M is, and learns to draw:
 
-Every number of w+ is kept at mean 0 and variance 1. Left free, codes shrink at once, since at first they only
-disturb the mean face, and then take thousands of steps to grow again. The file has this folded into the
-encoder's last layers, so it is a plain pSp.
+    w+ = A (y, z)        y pose, action units, identity;  z = look(another frame of the same person)
+
+z sees another expression, so it can hold skin, light and background only, and y has all the rest: a change of
+action units is a straight way in w+ by construction. The encoder learns from pictures the w+ that was told,
+and from portraits, of which nothing is told, to give them back. The latent is w+, one code per level, so
+AUEditNet's editor works on it unchanged. There is no mapping network: no face can be drawn from noise.
 
 Coarse pictures first: the synthesis sums pictures of rising side, and a sum of 32 px costs a tenth of one
-of 128 px. Two terms beyond pixels: differences of neighbouring pixels, because an absolute error alone
-blurs; and the action units, which must be readable from w+ by one linear layer, because they are a few
-pixels that the eye cares for and the pixel error does not. E takes no part: it is the judge of the edits.
+of 128 px. Beyond pixels, differences of neighbouring pixels count, because an absolute error alone blurs.
+Neither E nor R takes part: they judge the edits.
 
 Source of the losses: Richardson et al. 2021, "Encoding in Style", section 3.2 (pixels); Karras et al.
 2020, "Analyzing and Improving the Image Quality of StyleGAN", section 3 (non-saturating loss, lazy R1).
@@ -21,19 +23,18 @@ Source of the losses: Richardson et al. 2021, "Encoding in Style", section 3.2 (
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceunits import weights
-from faceunits.networks.editor import DISFA
+from faceunits.errors import ConfigError
 from faceunits.networks.encoders import EncoderConfig, Psp, pooled
-from faceunits.networks.layers import EqualLinear
 from faceunits.networks.stylegan2 import StyleConfig, StyleDiscriminator, StyleGenerator
 from faceunits.training import frames as labelled
 from faceunits.training import loop
@@ -43,6 +44,12 @@ Batch = dict[str, Tensor]
 
 BACKGROUND, FEATURES = (0, 10), range(2, 10)
 """Helen's classes that matter less (background, hair) and more (brows, eyes, nose, mouth)."""
+
+TOLD = "teller.safetensors"
+"""File beside encoder and generator with what tells w+."""
+
+LOOK_PX = 32
+"""Side of the pictures in which z is found: skin, light and background need no detail."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,16 @@ class AutoencoderTraining:
     """Channels of the encoder's stem and stages; 16 at least (squeeze and excitation)."""
     encoder_units: tuple[int, ...] = (1, 2, 2, 1)
     """Residual units of its stages."""
-    names: tuple[str, ...] = DISFA
-    """Action units that w+ must tell."""
+    look: int = 64
+    """Length of z."""
+    look_widths: tuple[int, ...] = (16, 32, 64, 128)
+    """Channels of the convolutions that find it, each of stride 2, in pictures of 32 px."""
     batch: int = 16
     """Pictures per step."""
-    photo_share: float = 0.2
+    photo_share: float = 0.125
     """Share of a batch that is real portraits."""
+    seen_share: float = 0.25
+    """Share of the rendered frames that are drawn from the encoder's w+, not from what was told."""
     coarse: tuple[int, ...] = (1500, 3000)
     """Steps at which the side of the pictures doubles, up to `size` after the last."""
     detail: float = 3.0
@@ -83,8 +94,8 @@ class AutoencoderTraining:
     """Weight of background and hair."""
     edge_weight: float = 1.0
     """Of the absolute error of differences between neighbours."""
-    unit_weight: float = 5.0
-    """Of the squared error of action units read from w+ by one linear layer."""
+    code_weight: float = 1.0
+    """Of the encoder's squared error in w+, as a share of the variance."""
     judge_from: int = 1_000_000
     """Step at which the discriminator comes in; before, pictures are learnt by pixels alone."""
     judge_weight: float = 0.02
@@ -120,13 +131,64 @@ class Level(nn.Module):
         return (x - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
 
 
-class Autoencoder(nn.Module):
-    """Encoder, synthesis, discriminator and the layer that reads action units from w+.
+@dataclass(frozen=True)
+class TellerConfig:
+    """Sizes of what tells w+."""
 
-    The `average` of encoder and generator is zero, by `level`.
+    parameters: int = 101
+    """Numbers that are known of a rendered face: P."""
+    levels: int = 12
+    """Codes of w+."""
+    latent: int = 128
+    """Length of a code."""
+    look: int = 64
+    """Length of z."""
+    widths: tuple[int, ...] = (16, 32, 64, 128)
+    """Channels of the convolutions that find z, each of stride 2."""
+
+
+class Teller(nn.Module):
+    """w+ of what is known of a rendered face, and of the look of another frame of the same person.
+
+    `mean` and `std` `(P,)` of the parameters.
     """
 
-    def __init__(self, config: AutoencoderTraining) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: TellerConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = (3, *config.widths)
+        convs = [
+            nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.LeakyReLU(0.2))
+            for a, b in zip(widths[:-1], widths[1:], strict=True)
+        ]
+        side = LOOK_PX // 2 ** len(config.widths)
+        self.look = nn.Sequential(
+            *convs, nn.Flatten(), nn.Linear(widths[-1] * side * side, config.look), Level(config.look)
+        )
+        self.place = nn.Linear(config.parameters + config.look, config.levels * config.latent)
+        nn.init.normal_(self.place.weight, std=self.place.in_features**-0.5)
+        self.register_buffer("mean", torch.zeros(config.parameters))
+        self.register_buffer("std", torch.ones(config.parameters))
+
+    def forward(self, told: Tensor, other: Tensor) -> Tensor:
+        """w+ `(B, L, D)` of parameters `(B, P)` in the look of `other` `(B, 3, S, S)` in [-1, 1]."""
+        z = self.look(pooled(other, LOOK_PX)).float()
+        with torch.autocast(told.device.type, enabled=False):
+            w: Tensor = self.place(torch.cat([(told - self.mean) / self.std, z], 1))
+        return w.view(len(told), self.config.levels, self.config.latent)
+
+
+class Autoencoder(nn.Module):
+    """Encoder, synthesis, discriminator; and, for training alone, what tells w+.
+
+    The `average` of encoder and generator is zero.
+    """
+
+    def __init__(self, config: AutoencoderTraining, told: NDArray[np.float32]) -> None:
+        """`told` `(N, P)`: parameters of the training frames."""
         super().__init__()
         style = StyleConfig(config.size, config.latent, 0, config.widths)
         sizes = EncoderConfig(
@@ -139,15 +201,20 @@ class Autoencoder(nn.Module):
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = StyleGenerator(style)
         self.judge = StyleDiscriminator(StyleConfig(config.size, config.latent, 0, config.judge_widths))
-        self.level = Level(style.levels * config.latent)
-        self.units = nn.Linear(style.levels * config.latent, len(config.names))
+        self.tell = Teller(
+            TellerConfig(told.shape[1], style.levels, config.latent, config.look, config.look_widths)
+        )
+        self.tell.mean.copy_(torch.from_numpy(told.mean(0)))
+        self.tell.std.copy_(torch.from_numpy(told.std(0) + 1e-3))
 
-    def forward(self, image: Tensor, side: int | None = None) -> tuple[Tensor, Tensor]:
-        """`image` `(B, 3, S, S)` in [-1, 1] to w+ `(B, L, D)` and the picture, or a coarser one."""
-        codes = self.encoder(pooled(image, self.encoder.config.size))
-        w = self.level(codes.float().flatten(1)).view_as(codes)
-        styles = self.generator.styles(w)
-        return w, self.generator.synthesize(styles, self.generator.no_noise(), side=side)
+    def see(self, image: Tensor) -> Tensor:
+        """w+ `(B, L, D)` of pictures `(B, 3, S, S)` in [-1, 1]."""
+        w: Tensor = self.encoder(pooled(image, self.encoder.config.size)).float()
+        return w
+
+    def draw(self, w: Tensor, side: int | None = None) -> Tensor:
+        """The picture of w+, or a coarser one."""
+        return self.generator.synthesize(self.generator.styles(w), self.generator.no_noise(), side=side)
 
 
 def side_at(config: AutoencoderTraining, step: int) -> int:
@@ -156,27 +223,30 @@ def side_at(config: AutoencoderTraining, step: int) -> int:
 
 
 def losses(net: nn.Module, batch: Batch, config: AutoencoderTraining, step: int) -> loop.Losses:
-    """Pixels, edges, action units; and from `judge_from` on both sides of the adversarial game.
+    """Pixels, edges, codes; and from `judge_from` on both sides of the adversarial game.
 
-    `batch` has `image` uint8 `(B, 3, S, S)`, `weight` `(B, 1, S, S)` of each pixel, and `units` `(n, K)` of
-    its first n pictures. One optimiser steps all networks: each side's terms reach its own weights only.
+    `batch` has `image` uint8 `(B, 3, S, S)`, `weight` `(B, 1, S, S)` of each pixel, and of its first n
+    pictures `told` `(n, P)` and `other` uint8 `(n, 3, S, S)`. One optimiser steps all networks: each side's
+    terms reach its own weights only.
     """
     assert isinstance(net, Autoencoder)
-    image = batch["image"].float() / 127.5 - 1
+    image, other = (batch[k].float() / 127.5 - 1 for k in ("image", "other"))
     side = side_at(config, step)
-    w, again = net(image, side)
+    told, seen = net.tell(batch["told"], other), net.see(image)
+    n = len(told)
+    first = n - round(config.seen_share * n)  # from here on the encoder's w+ are drawn
+    again = net.draw(torch.cat([told[:first], seen[first:]]), side)
     wanted, weight = image, batch["weight"]
     if side < config.size:
         wanted, weight = F.adaptive_avg_pool2d(image, side), F.adaptive_avg_pool2d(weight, side)
     wrong = (again.float() - wanted) / weight.mean()
     rows = (wrong.diff(dim=2).abs() * weight[:, :, 1:]).mean()
     columns = (wrong.diff(dim=3).abs() * weight[:, :, :, 1:]).mean()
-    units = batch["units"]
-    read = net.units(w[: len(units)].flatten(1)).float()
+    aim = told.detach()
     terms = {
         "pixels": (wrong.abs() * weight).mean(),
         "edges": config.edge_weight * (rows + columns),
-        "units": config.unit_weight * F.mse_loss(read, units),
+        "codes": config.code_weight * (seen[:n] - aim).square().mean() / aim.var(0).mean(),
     }
     if step >= config.judge_from and side == config.size:
         terms |= game(net.judge, image, again.float(), config, step)
@@ -202,7 +272,7 @@ def game(
 
 
 def batches(data: labelled.Frames, config: AutoencoderTraining, step: int) -> Iterator[tuple[int, Batch]]:
-    """Steps and their pictures: frames, then portraits; half of each mirrored, since units have no sides."""
+    """Steps and their pictures: frames with another frame of each person, then portraits."""
     rng = np.random.default_rng([config.loop.seed, step])
     photos = dict(np.load(config.photos)) if config.photos else None
     n_photo = round(config.batch * config.photo_share) if photos else 0
@@ -210,21 +280,24 @@ def batches(data: labelled.Frames, config: AutoencoderTraining, step: int) -> It
     emphasis[list(BACKGROUND)] = config.behind
     emphasis[list(FEATURES)] += config.detail
     emphasis[IGNORE] = 1
+    order = np.argsort(data.person, kind="stable")
+    start, count = np.unique(data.person[order], return_index=True, return_counts=True)[1:]
     while True:
         rows = rng.integers(len(data.image), size=config.batch - n_photo)
+        who = data.person[rows]
+        others = order[start[who] + rng.integers(count[who])]
         image, parts = data.image[rows], data.parts[rows]
         if photos:
             more = rng.integers(len(photos["image"]), size=n_photo)
             image = np.concatenate([image, photos["image"][more]])
             parts = np.concatenate([parts, photos["label"][more]])
-        turned = rng.random(len(image)) < 0.5
-        image[turned], parts[turned] = image[turned][:, :, ::-1], parts[turned][:, :, ::-1]
         yield (
             step,
             {
                 "image": torch.from_numpy(image).permute(0, 3, 1, 2),
                 "weight": torch.from_numpy(emphasis[parts])[:, None],
-                "units": torch.from_numpy(data.labels[rows]),
+                "told": torch.from_numpy(data.told[rows]),
+                "other": torch.from_numpy(data.image[others]).permute(0, 3, 1, 2),
             },
         )
         step += 1
@@ -233,9 +306,13 @@ def batches(data: labelled.Frames, config: AutoencoderTraining, step: int) -> It
 def train(config: AutoencoderTraining) -> Autoencoder:
     """Trains both halves and writes `autoencoder.safetensors` into the output folder."""
     torch.manual_seed(config.loop.seed)
-    data = labelled.read(config.frames, config.names)
+    data = labelled.read(config.frames)
+    if not data.told.shape[1]:
+        raise ConfigError(
+            "expected rendered frames, whose parameters are known; run `faceunits frames render`"
+        )
     mean = loop.run(
-        Autoencoder(config), lambda step: batches(data, config, step),
+        Autoencoder(config, data.told), lambda step: batches(data, config, step),
         lambda m, b: losses(m, b[1], config, b[0]), config.loop, config.out, settings=config,
     )  # fmt: skip
     assert isinstance(mean, Autoencoder)
@@ -244,28 +321,23 @@ def train(config: AutoencoderTraining) -> Autoencoder:
 
 
 def export(net: Autoencoder, path: Path) -> None:
-    """Writes encoder and generator, as `gan.parts` reads them."""
-    encoder = levelled(net)
-    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    """Writes encoder and generator, as `gan.parts` reads them, and beside them what tells w+."""
+    state = {f"encoder.{k}": v for k, v in net.encoder.state_dict().items()}
     state |= {f"generator.{k}": v for k, v in net.generator.state_dict().items()}
-    state["average"] = torch.zeros(encoder.config.latent)  # codes are relative to it
+    state["average"] = torch.zeros(net.encoder.config.latent)  # codes are relative to it
     about = {
         "kind": "gan", "size": net.generator.config.size, "alignment": "face",
-        "generator": asdict(net.generator.config), "encoder": {**asdict(encoder.config), "kind": "psp"},
+        "generator": asdict(net.generator.config), "encoder": {**asdict(net.encoder.config), "kind": "psp"},
     }  # fmt: skip
     weights.save(path, weights.halved(state), about, {})
+    weights.save(
+        path.with_name(TOLD), net.tell.state_dict(), {"kind": "teller", **asdict(net.tell.config)}, {}
+    )
 
 
-def levelled(net: Autoencoder) -> Psp:
-    """The encoder with `level`, in its evaluation form, folded into the last layer of each head."""
-    encoder = deepcopy(net.encoder)
-    mean, variance = net.level.running_mean, net.level.running_var
-    d = encoder.config.latent
-    with torch.no_grad():
-        for j, head in enumerate(encoder.styles):
-            linear = head.linear
-            assert isinstance(linear, EqualLinear)
-            gain = torch.rsqrt(variance[j * d : (j + 1) * d] + net.level.eps)
-            linear.weight.mul_(gain[:, None])
-            linear.bias.copy_((linear.bias - mean[j * d : (j + 1) * d]) * gain)
-    return encoder
+def load_teller(path: Path) -> Teller:
+    """What tells w+, in evaluation form."""
+    state, about = weights.load(path)
+    net = Teller(weights.settings(TellerConfig, about, source=path))
+    weights.fill(net, state, source=path)
+    return net.eval().requires_grad_(False)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faceunits import fitting, weights
-from faceunits.errors import ConfigError
 from faceunits.evaluation.fits import crops_of
 from faceunits.fitting import curves, optimise, prior
 from faceunits.fitting import models as fit_models
-from faceunits.training.parser import FIRST_TEST_SEED, codes
+from faceunits.training import shards
+from faceunits.training.parser import codes
 from faceunits.types import LANDMARK_MIRROR
 
 
@@ -80,11 +80,7 @@ def _both_sides(models: fitting.Models, read: Tensor, truth: Tensor) -> tuple[Te
 
 def _unseen(config: FittingTraining) -> tuple[NDArray[np.uint8], Tensor]:
     """Images and what E should read of them, `(n, R)` in the order of `reading_names`."""
-    paths = sorted(Path(config.renders).glob("varied_*.npz"))
-    paths = [p for p in paths if int(p.stem.split("_")[1]) < FIRST_TEST_SEED]
-    if not paths:
-        raise ConfigError(f"expected shards varied_*.npz in {config.renders!r}; run `faceunits synthesize`")
-    packs = [dict(np.load(p)) for p in paths]
+    packs = [dict(np.load(p)) for p in shards.find((config.renders,), "varied")]
     images = np.concatenate([p["image"] for p in packs])
     return images, torch.from_numpy(np.concatenate([codes(p) for p in packs]))
 

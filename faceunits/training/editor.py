@@ -1,6 +1,7 @@
 """Trains AUEditNet's editor, or a baseline of it, on stored latents of labelled frames.
 
-Pairs are two frames of one person. First latents and labels alone, which costs next to nothing; then the
+Pairs are two frames of one person; latents of rendered ones are told where the picture space came with what
+tells them, others are the encoder's. First latents and labels alone, which costs next to nothing; then the
 pictures too, that of the edited latent against that of the target's (AUEditNet; terms and weights:
 reconstruction, see `networks.editor`). Encoder and generator stay as they are. The estimator that judges
 edits takes no part.
@@ -22,8 +23,8 @@ from faceunits import weights
 from faceunits.evaluation import editor_files
 from faceunits.networks import editor_baselines
 from faceunits.networks.editor import DISFA, Editor, EditorConfig, code_loss, edited_levels
+from faceunits.training import autoencoder, loop
 from faceunits.training import frames as labelled
-from faceunits.training import loop
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,21 @@ def encode(space: editor_files.Space, image: NDArray[np.uint8], *, batch: int = 
     for i in range(0, len(image), batch):
         part = torch.from_numpy(image[i : i + batch].transpose(0, 3, 1, 2).copy())
         out.append(space.encode(part.float() / 255))
+    return torch.cat(out)
+
+
+@torch.no_grad()
+def tell(teller: autoencoder.Teller, data: labelled.Frames, *, batch: int = 64) -> Tensor:
+    """`(N, L, D)` latents of rendered frames, from their parameters and each person's first frame.
+
+    What the encoder says of a frame falls short of its action units, as every estimate of least square error
+    does, and an editor would learn edits that fall as short.
+    """
+    first = np.unique(data.person, return_index=True)[1][data.person]
+    out = []
+    for i in range(0, len(data.told), batch):
+        looks = torch.from_numpy(data.image[first[i : i + batch]].transpose(0, 3, 1, 2).copy())
+        out.append(teller(torch.from_numpy(data.told[i : i + batch]), looks.float() / 127.5 - 1))
     return torch.cat(out)
 
 
@@ -158,7 +174,9 @@ def train(config: EditorTraining) -> Editor:
     """
     space = editor_files.load_space(config.space)
     data = labelled.read(config.frames, config.names)
-    w = encode(space, data.image)
+    teller = Path(config.space).with_name(autoencoder.TOLD)
+    told = teller.exists() and data.told.shape[1] > 0
+    w = tell(autoencoder.load_teller(teller), data) if told else encode(space, data.image)
     count = space.levels if config.every_level else edited_levels(space.levels)
     sizes = EditorConfig(names=config.names, levels=space.levels, edited=count, latent=space.latent)
     path = Path(config.out) / "editor.safetensors"

@@ -23,19 +23,22 @@ from faceunits.evaluation import crops, datasets, editor_sets
 from faceunits.io import video
 from faceunits.io.files import printable
 from faceunits.networks.editor import DISFA
-from faceunits.training.parser import FIRST_TEST_SEED
+from faceunits.training import generator
 from faceunits.training.people import IGNORE
+from faceunits.training.shards import kept_for_testing
 
 
 @dataclass(frozen=True)
 class Frames:
-    """`image` uint8 `(N, S, S, 3)`, `labels` `(N, K)` in [0, 1], `person` `(N,)` numbered from 0, and Helen's
-    classes `parts` uint8 `(N, S, S)`, 255 where unknown."""
+    """`image` uint8 `(N, S, S, 3)`, `labels` `(N, K)` in [0, 1], `person` `(N,)` numbered from 0, Helen's
+    classes `parts` uint8 `(N, S, S)`, 255 where unknown, and what was `told` the renderer, `(N, P)`, see
+    `training.generator.parameters`: P is 0 unless all frames are rendered ones."""
 
     image: NDArray[np.uint8]
     labels: NDArray[np.float32]
     person: NDArray[np.int64]
     parts: NDArray[np.uint8]
+    told: NDArray[np.float32]
 
 
 def read(
@@ -55,11 +58,9 @@ def read(
         ParameterError: a unit that the frames do not label.
     """
     parameters = aus.profile(profile).names
-    images, labels, people, parts = [], [], [], []
+    images, labels, people, parts, told = [], [], [], [], []
     for path in (p for d in folders for p in sorted(Path(d).glob("frames_*.npz"))):
-        seed = path.stem.split("_")[1]
-        kept = seed.isdigit() and int(seed) >= FIRST_TEST_SEED  # DISFA has names in their place
-        if ".part" in path.name or (kept and not tested):
+        if ".part" in path.name or (kept_for_testing(path) and not tested):
             continue
         with np.load(path) as pack:
             images.append(pack["image"])
@@ -67,6 +68,8 @@ def read(
             people.append([f"{path.name}/{k}" for k in pack["person"]])
             unknown = np.full(pack["image"].shape[:3], IGNORE, np.uint8)
             parts.append(pack["label"] if "label" in pack.files else unknown)
+            if {"pose_deg", "au", "identity"} <= set(pack.files):
+                told.append(generator.parameters(dict(pack)))
     if not images:
         raise ConfigError(
             f"expected files frames_*.npz in {', '.join(folders) or 'no folder'}; make some with "
@@ -74,7 +77,8 @@ def read(
         )
     person = np.unique(np.concatenate(people), return_inverse=True)[1]
     scaled = np.clip(np.concatenate(labels) / aus.MAX_INTENSITY, 0, 1).astype(np.float32)
-    return Frames(np.concatenate(images), scaled, person.astype(np.int64), np.concatenate(parts))
+    known = np.concatenate(told) if len(told) == len(images) else np.zeros((len(person), 0), np.float32)
+    return Frames(np.concatenate(images), scaled, person.astype(np.int64), np.concatenate(parts), known)
 
 
 def from_disfa(

@@ -23,8 +23,7 @@ from faceunits.fitting.models import load_parser
 from faceunits.networks.generator import Generator, GeneratorConfig, Sketch
 from faceunits.networks.vgg import Vgg16
 from faceunits.rig.shape import POSE_RANGE_DEG
-from faceunits.training import loop
-from faceunits.training.parser import FIRST_TEST_SEED
+from faceunits.training import loop, shards
 
 Extractor = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -82,19 +81,12 @@ def read(folders: tuple[str, ...], *, testing: bool = False) -> dict[str, NDArra
     Raises:
         ConfigError: there are none.
     """
-    paths = [p for d in folders for p in sorted(Path(d).glob("plain_*.npz")) if ".part" not in p.name]
-    paths = [p for p in paths if (int(p.stem.split("_")[1]) >= FIRST_TEST_SEED) == testing]
-    if not paths:
-        raise ConfigError(
-            f"expected shards plain_*.npz in {', '.join(folders) or 'no folder'}; "
-            "run `faceunits synthesize --set look=plain`"
-        )
-    shards = []
-    for path in paths:
+    packs = []
+    for path in shards.find(folders, "plain", testing=testing):
         with np.load(path) as pack:
-            shards.append({k: pack[k] for k in pack.files})
-    out = {k: np.concatenate([s[k] for s in shards]) for k in ("image", "label", "landmarks", "lip_gap")}
-    return out | {"y": np.concatenate([parameters(s) for s in shards])}
+            packs.append({k: pack[k] for k in pack.files})
+    out = {k: np.concatenate([p[k] for p in packs]) for k in ("image", "label", "landmarks", "lip_gap")}
+    return out | {"y": np.concatenate([parameters(p) for p in packs])}
 
 
 def extractor(config: GeneratorTraining) -> Extractor | None:

@@ -23,7 +23,7 @@ from faceunits.errors import ConfigError
 from faceunits.networks.mesh import GUMS_LOWER, GUMS_UPPER, SKIN, TEETH_LOWER, TEETH_UPPER, Mesh, MeshConfig
 from faceunits.rig import sample, shape
 from faceunits.rig.shape import FaceModel
-from faceunits.training.parser import FIRST_TEST_SEED
+from faceunits.training.shards import FIRST_TEST_SEED
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -18,15 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceunits import aus, weights
-from faceunits.errors import ConfigError
 from faceunits.networks.parser import LIGHT, RESNET50, Features, Parser, ParserConfig
 from faceunits.rig.shade import HELEN_MIRROR
-from faceunits.training import loop
+from faceunits.training import loop, shards
 from faceunits.training.people import IGNORE, SETS
 from faceunits.types import LANDMARK_MIRROR
-
-FIRST_TEST_SEED = 900_000
-"""Seeds from here on are kept for testing."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +92,7 @@ class Crops:
         self.mirror = aus.profile(config.profile).mirror()
 
     def _next_shard(self) -> Path:
-        found = sorted(
-            p for d in self.config.renders for p in Path(d).glob("varied_*.npz") if ".part" not in p.name
-        )
-        allowed = [p for p in found if int(p.stem.split("_")[1]) < FIRST_TEST_SEED]
-        if not allowed:
-            raise ConfigError(
-                f"expected shards varied_*.npz in {self.config.renders}; run `faceunits synthesize`"
-            )
+        allowed = shards.find(self.config.renders, "varied")
         fresh = [p for p in allowed if p not in self.used]
         if not fresh:
             self.used = [p for p in self.used if any(p == q for q in self._held)]

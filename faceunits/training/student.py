@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceunits import aus, estimation, fitting, weights
-from faceunits.errors import ConfigError
 from faceunits.evaluation.fits import crops_of
 from faceunits.fitting import curves
 from faceunits.fitting.models import MEASURED_ON_STUDENT
 from faceunits.networks.student import Student, StudentConfig
-from faceunits.training import loop
-from faceunits.training.parser import FIRST_TEST_SEED, codes, likely_errors, reading_names
+from faceunits.training import loop, shards
+from faceunits.training.parser import codes, likely_errors, reading_names
 
 F32 = NDArray[np.float32]
 Batch = dict[str, Tensor]
@@ -96,20 +95,14 @@ class Faces:
         Raises:
             ConfigError: there are none.
         """
-        for path in sorted(p for d in self.folders for p in Path(d).glob("*_*_*.npz")):
-            if path in self.known or ".part" in path.name:
-                continue
-            if int(path.stem.split("_")[1]) >= FIRST_TEST_SEED:
+        for path in shards.find(self.folders):
+            if path in self.known:
                 continue
             self.known.add(path)
             with np.load(path) as pack:
                 self.images.append(pack["image"])
                 self.points.append(pack["landmarks"].astype(np.float32))
                 self.codes.append(codes({k: pack[k] for k in ("au", "lip_gap", "pose_deg", "identity")}))
-        if not self.images:
-            raise ConfigError(
-                f"expected shards of training seeds in {self.folders}; run `faceunits synthesize`"
-            )
         self.sizes = np.array([len(i) for i in self.images])
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[NDArray[np.uint8], F32, F32]:
