@@ -86,6 +86,7 @@ def test_contrast_figures_of_known_columns():
     assert got["AU6 hard"] == 1
     assert got["Spearman AU12"] == pytest.approx(1)
     assert got["neutral mean"] == pytest.approx(3 / 12)  # sides are not counted twice
+    assert got["neutral mean, worst unit"] == pytest.approx(2 / 4)
     assert got["share > 1"] == pytest.approx(1 / 12)
 
 

@@ -326,6 +326,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         loop.run(Line(), batches, broken, config(10), tmp_path, echo=lambda text: None)
 
 
+def test_bfloat16_is_used_only_where_the_cpu_has_it(monkeypatch):
+    for has in (True, False):
+        monkeypatch.setattr(loop, "has_bf16", lambda has=has: has)
+        with loop.mixed():
+            assert torch.is_autocast_enabled("cpu") is has
+        with loop.mixed(False):
+            assert not torch.is_autocast_enabled("cpu")
+
+
 def test_the_rate_rises_then_falls():
     settings_ = config(100, warmup=10, floor=0.02, lr=1.0)
     rates = [loop.rate(settings_, s) for s in range(100)]

@@ -128,10 +128,18 @@ def contrast(neutral: pd.DataFrame, smiling: pd.DataFrame, labels: pd.DataFrame)
             out[f"{au} hard"] = metrics.auc(smiles[yes], smiles[no])
     strength = labels["AU12_intensity"].to_numpy()
     out["Spearman AU12"] = metrics.spearman(smiling["AU12_r"].to_numpy(), strength)
-    whole = neutral[[c for c in map(str, neutral) if len(c) == len("AU12_r") and c.startswith("AU")]]
-    out["neutral mean"] = float(whole.to_numpy().mean())
-    out["share > 1"] = float((whole.to_numpy() > 1).mean())
-    return out
+    return out | at_rest(neutral)
+
+
+def at_rest(neutral: pd.DataFrame) -> dict[str, float]:
+    """Intensities that people asked for a neutral face should not have: columns as in `contrast`."""
+    units = neutral[[c for c in map(str, neutral) if len(c) == len("AU12_r") and c.startswith("AU")]]
+    values = units.to_numpy()
+    return {
+        "neutral mean": float(values.mean()),
+        "neutral mean, worst unit": float(values.mean(0).max()),
+        "share > 1": float((values > 1).mean()),
+    }
 
 
 def seconds_per_face(
@@ -193,20 +201,46 @@ def london(faces: str | Path, size: int, *, which: str = "kept_out", detector: A
     Raises:
         InputError: a face was not found, which would silently change the figures.
     """
-    from faceunits.alignment import detect, warp
-    from faceunits.io import image as images
+    from faceunits.alignment import detect
 
     root = Path(faces) / "london"
+    finder = detector or detect.Detector()
     labels = pd.read_csv(root / "contrast_labels.csv", comment="#", dtype={"id": str}).set_index("id")
     ids = [i for i in labels.index if which == "all" or photos.is_kept_out("london", i)]
+    neutral, smiling = (
+        np.stack([face_of(root / kind / f"{name}.jpg", size, finder) for name in ids])
+        for kind in ("neutral", "smiling")
+    )
+    return Pairs(ids, neutral, smiling, labels.loc[ids].reset_index())
+
+
+def canada(faces: str | Path, size: int, *, detector: Any = None) -> F32:
+    """`(N, 3, S, S)` neutral faces of the Canadian people kept out, found as in `london`.
+
+    Raises:
+        InputError: no such photos, or a face was not found.
+    """
+    from faceunits.alignment import detect
+
+    folder = Path(faces) / "canada" / "face"
+    kept = [p for p in sorted(folder.glob("*.jpg")) if photos.is_kept_out("canada", p.stem)]
+    if not kept:
+        raise InputError(f"expected photos of the canada set in {folder}; found none")
     finder = detector or detect.Detector()
-    stacks: dict[str, list[F32]] = {"neutral": [], "smiling": []}
-    for kind, stack in stacks.items():
-        for name in ids:
-            picture = images.read(root / kind / f"{name}.jpg")
-            found = finder(picture)
-            if not found:
-                raise InputError(f"expected a face in {kind}/{name}.jpg; found none")
-            matrix = warp.similarity(found[0].points[None], size)[0]
-            stack.append(warp.crop(picture, matrix, size))
-    return Pairs(ids, np.stack(stacks["neutral"]), np.stack(stacks["smiling"]), labels.loc[ids].reset_index())
+    return np.stack([face_of(p, size, finder) for p in kept])
+
+
+def face_of(path: Path, size: int, finder: Any) -> F32:
+    """`(3, S, S)` the crop of a photo's best face.
+
+    Raises:
+        InputError: a face was not found.
+    """
+    from faceunits.alignment import warp
+    from faceunits.io import image as images
+
+    picture = images.read(path)
+    found = finder(picture)
+    if not found:
+        raise InputError(f"expected a face in {path.parent.name}/{path.name}; found none")
+    return warp.crop(picture, warp.similarity(found[0].points[None], size)[0], size)

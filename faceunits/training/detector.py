@@ -28,6 +28,7 @@ from faceunits import weights
 from faceunits.alignment.warp import TEMPLATE_VERSION, face_size, invert, similarity
 from faceunits.evaluation.photos import TRAINING_PICTURES, Photo, library_pictures, read_photos
 from faceunits.networks.detector import STRIDES, DetectorConfig, FaceFinder, Landmarker, cells
+from faceunits.training import loop
 from faceunits.training.composites import (
     Composer,
     Composite,
@@ -404,13 +405,13 @@ def _step(nets: nn.ModuleDict, optimiser: torch.optim.Optimizer, batch: Batch, s
     nets.train()
     images = to_tensor(batch.images)
     targets = cell_targets(batch.points, batch.visible, images.shape[-1])
-    with torch.autocast("cpu", torch.bfloat16):
+    with loop.mixed():
         logits, points = nets["finder"](images)
     score, place = finder_loss(logits, points, targets)
     hard = false_alarms(batch.images, logits.detach(), points.detach(), targets.label, size)
     crops = np.concatenate([batch.crops, hard])
     extra = len(hard)
-    with torch.autocast("cpu", torch.bfloat16):
+    with loop.mixed():
         belief, marks = nets["landmarker"](to_tensor(crops))
     is_face = torch.from_numpy(np.pad(batch.is_face, (0, extra)))
     weight = torch.from_numpy(np.pad(batch.crop_weight, (0, extra)))

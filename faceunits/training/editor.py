@@ -154,7 +154,7 @@ def losses(
         rows = torch.arange(half - config.pictures // 2, half + (config.pictures + 1) // 2)
         with torch.no_grad():
             wanted = space.decode(pair.target[rows])
-        with torch.autocast("cpu", torch.bfloat16):
+        with loop.mixed():
             drawn = space.decode(edit.target[rows])
         terms["pixels"] = config.pixel_weight * 4 * F.mse_loss(drawn.float(), wanted)
     return terms
