@@ -43,7 +43,7 @@ COLUMNS = (
 """Columns before those of the action units; names of OpenFace where it has one."""
 
 METHODS = ("fast", "refine", "fit")
-"""One pass of E; that and a few steps of the fit; the whole fit. More time, more evidence."""
+"""One pass of R; that and a few steps of the fit; the whole fit. More time, more evidence."""
 
 
 def estimate(

@@ -212,3 +212,33 @@ def test_a_short_training_gives_a_student_that_loads(tmp_path):
     assert told["spread"].shape == (len(PROFILE) + 2,)
     image = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(again(image)[1], net(image)[1], atol=2e-2, rtol=1e-2)
+
+
+def test_averaged_weights_lie_between_and_their_norms_fit_the_data():
+    a, b = network(), network()
+    with torch.no_grad():
+        for weight in b.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    start = {k: v.clone() for k, v in a.state_dict().items()}
+    trained = {k: v.clone() for k, v in b.state_dict().items()}
+    images = 0.2 + 0.1 * torch.rand(16, 3, small.SIZE, small.SIZE)
+    mean = student.averaged(b, start, 0.25, iter([{"image": images}] * 3))
+    assert not mean.training
+    for name, weight in mean.named_parameters():
+        torch.testing.assert_close(weight, 0.75 * start[name] + 0.25 * trained[name])
+    norm = mean.eye[0][1]
+    seen = mean.eye[0][0](torch.cat([images, images.flip(-1)])[..., small.SIZE // 8 :, _half(mean)] * 4 - 2)
+    torch.testing.assert_close(norm.running_mean, seen.mean((0, 2, 3)), atol=1e-3, rtol=1e-3)
+
+
+def _half(net: Student) -> slice:
+    return slice(net.config.left, net.config.left + net.config.half)
+
+
+def test_a_share_needs_weights_to_start_from(tmp_path):
+    shard(tmp_path / "data", 1, size=64)
+    settings = student.StudentTraining(renders=(str(tmp_path / "data"),), share=0.5)
+    faces = student.Faces(settings.renders)
+    faces.refresh()
+    with pytest.raises(ConfigError, match="start from"):
+        student.build(settings, faces)

@@ -1,7 +1,7 @@
 """Weighted sums of shapes, in numba.
 
 As matrix products these would start a thread per core for every face, and processes that draw side by side
-would wait for each other: three times slower on two cores.
+would wait for each other: half the speed on two cores.
 """
 
 from __future__ import annotations

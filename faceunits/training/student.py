@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceunits import aus, estimation, fitting, weights
+from faceunits.errors import ConfigError
 from faceunits.evaluation.fits import crops_of
 from faceunits.fitting import curves
 from faceunits.fitting.models import MEASURED_ON_STUDENT
@@ -28,6 +30,9 @@ from faceunits.training.parser import codes, likely_errors, reading_names
 
 F32 = NDArray[np.float32]
 Batch = dict[str, Tensor]
+
+NORM_BATCHES = 24
+"""Batches that measure the batch norms of averaged weights."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class StudentTraining:
     """Folder of checkpoints."""
     init: str = ""
     """Weights of R to start from, and to teach portraits beside E; empty for none."""
+    share: float = 1.0
+    """Of the trained weights in what is kept; the rest are those of `init`, see `averaged`."""
     profile: str = "default"
     """Action-unit profile of the renders."""
     n_identity: int = 60
@@ -273,6 +280,8 @@ def build(config: StudentTraining, faces: Faces) -> Student:
         au_mirror=tuple(int(k) for k in mirror), n_identity=config.n_identity,
     )  # fmt: skip
     net = Student(sizes)
+    if config.share < 1 and not config.init:
+        raise ConfigError("expected weights to start from (init), since a share of them is kept; got none")
     if config.init:
         state = {k: v for k, v in weights.load(config.init)[0].items() if k not in MEASURED_ON_STUDENT}
         weights.fill(net, state, source=config.init)
@@ -285,6 +294,27 @@ def build(config: StudentTraining, faces: Faces) -> Student:
         nn.init.normal_(net.answer.weight, std=0.01)
         nn.init.zeros_(net.answer.bias)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def averaged(net: Student, start: dict[str, Tensor], share: float, batches: Iterator[Batch]) -> Student:
+    """`net` with `share` of its weights and the rest of those it started from, batch norms measured anew.
+
+    Weights of two trainings of one network lie in one basin, and those between them err less than either.
+    Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models".
+    """
+    state = net.state_dict()
+    net.load_state_dict(
+        {k: torch.lerp(start[k], v, share) if v.is_floating_point() else v for k, v in state.items()}
+    )
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    net.train()
+    with torch.no_grad():
+        for batch in islice(batches, NORM_BATCHES):
+            net(batch["image"].contiguous(memory_format=torch.channels_last))
+    return net.eval()
 
 
 def measure(net: Student, valid: Faces, trained: Faces, *, most: int = 3000) -> dict[str, Tensor]:
@@ -344,10 +374,13 @@ def train(config: StudentTraining) -> Student:
     valid.refresh()
     people = portraits(config.photos, config.init) if config.photos else None
     net = build(config, faces)
+    start = {k: v.clone() for k, v in net.state_dict().items()}
     mean = loop.run(
         net, lambda step: iter(Batches(config, faces, people, step)), lambda m, b: losses(m, b, config),
         config.loop, config.out, settings=config,
     )  # fmt: skip
     assert isinstance(mean, Student)
+    if config.share < 1:
+        mean = averaged(mean, start, config.share, iter(Batches(config, faces, people, 5)))
     export(mean, measure(mean, valid, faces), config, Path(config.out) / "student.safetensors")
     return mean
