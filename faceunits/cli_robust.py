@@ -6,6 +6,7 @@ They join the `evaluate` commands of `cli_evaluate`; heavy imports inside, as in
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -136,9 +137,11 @@ def _frozen(
     from faceunits.io import image
 
     out = {}
+    # a page tells photos apart, and nothing of the machine they lie on
+    folder = os.path.commonpath([p.absolute().parent for p in photos])
     with bar("photos") as step:
         for i, path in enumerate(photos):
-            picture, name = image.read(path), printable(path)
+            picture, name = image.read(path), printable(os.path.relpath(path, folder))
             if tracked:
                 out[name] = steps.frozen_tracked(name, picture, method, options)
             else:

@@ -305,32 +305,37 @@ def _london(models: fitting.Models, recipe: str | Recipe, pairs: fits.Pairs) -> 
 
 def _canada(models: fitting.Models, recipe: str | Recipe, crops: F32) -> list[Figure]:
     """False alarms on the neutral faces of another set."""
-    columns, n, figures = of_reading(fits.fit_all(crops, models, recipe)), len(crops), []
+    columns = of_reading(fits.fit_all(crops, models, recipe))
 
-    def of(rows: I64) -> dict[str, float]:
+    def rest(rows: I64) -> dict[str, float]:
         return fits.at_rest(columns.iloc[rows])
 
-    for name, value in of(np.arange(n)).items():
-        low, high = metrics.interval(n, lambda rows, name=name: of(rows)[name])  # type: ignore[misc]
-        bar, falling, _ = PAIRS[name]
-        figures.append(Figure("Canada, people kept out", name, value, n, bar, falling, low, high))
-    return figures
+    # the peers were measured on London's photos
+    return [replace(f, peer=None) for f in drawn_again("Canada, people kept out", rest, len(crops))]
 
 
 def pair_figures(step: str, fitted: Fitted, chosen: I64, *, rounds: int = 1000) -> list[Figure]:
     """Figures of pairs with 95 % intervals over the people `chosen`."""
+    return drawn_again(step, lambda rows: fitted.figures(chosen[rows]), len(chosen), rounds=rounds)
+
+
+def drawn_again(
+    step: str, figures_of: Callable[[I64], dict[str, float]], n: int, *, rounds: int = 1000
+) -> list[Figure]:
+    """What `figures_of` says of `n` people, under names of `PAIRS`, with 95 % intervals over them."""
     known: dict[bytes, dict[str, float]] = {}
 
     def of(rows: I64) -> dict[str, float]:
         # every figure is asked about the same draws of people
         key = rows.tobytes()
         if key not in known:
-            known[key] = fitted.figures(chosen[rows])
+            known[key] = figures_of(rows)
         return known[key]
 
-    n, figures = len(chosen), []
-    values = of(np.arange(n))
+    figures, values = [], of(np.arange(n))
     for name, (bar, falling, peer) in PAIRS.items():
+        if name not in values:
+            continue
         low, high = metrics.interval(n, lambda rows, name=name: of(rows)[name], rounds=rounds)  # type: ignore[misc]
         figures.append(Figure(step, name, values[name], n, bar, falling, low, high, peer))
     return figures

@@ -36,7 +36,8 @@ class Muscles:
     `gain` and `onset` `(E,)`: weight w becomes gain * w ** onset. `turn` `(E, 3, 3)`: linear change of
     the displacements. `wave` `(E, 5)`: the displacement of a vertex at x is scaled by
     1 + wave[0] * cos(wave[1:4] . x + wave[4]), x in cm. `mix` `(E, E)`: share of other shapes that move
-    along. `rest` `(E,)`: weights of the face at rest, of either sign.
+    along. `rest` `(E,)`: weights of the face at rest, of either sign. `bend` `(W, 7)`: waves that the
+    face itself follows, see `bent`; none for the rig's own faces.
     """
 
     gain: F32

@@ -27,6 +27,9 @@ from faceunits.training import generator
 from faceunits.training.people import IGNORE
 from faceunits.training.shards import kept_for_testing
 
+TOLD = ("pose_deg", "au", "identity")
+"""What a file says of the parameters of rendered frames."""
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -68,8 +71,8 @@ def read(
             people.append([f"{path.name}/{k}" for k in pack["person"]])
             unknown = np.full(pack["image"].shape[:3], IGNORE, np.uint8)
             parts.append(pack["label"] if "label" in pack.files else unknown)
-            if {"pose_deg", "au", "identity"} <= set(pack.files):
-                told.append(generator.parameters(dict(pack)))
+            if set(TOLD) <= set(pack.files):
+                told.append(generator.parameters({k: pack[k] for k in TOLD}))
     if not images:
         raise ConfigError(
             f"expected files frames_*.npz in {', '.join(folders) or 'no folder'}; make some with "

@@ -374,13 +374,14 @@ def train(config: StudentTraining) -> Student:
     valid.refresh()
     people = portraits(config.photos, config.init) if config.photos else None
     net = build(config, faces)
-    start = {k: v.clone() for k, v in net.state_dict().items()}
     mean = loop.run(
         net, lambda step: iter(Batches(config, faces, people, step)), lambda m, b: losses(m, b, config),
         config.loop, config.out, settings=config,
     )  # fmt: skip
     assert isinstance(mean, Student)
     if config.share < 1:
-        mean = averaged(mean, start, config.share, iter(Batches(config, faces, people, 5)))
+        mean = averaged(
+            mean, build(config, faces).state_dict(), config.share, iter(Batches(config, faces, people, 5))
+        )
     export(mean, measure(mean, valid, faces), config, Path(config.out) / "student.safetensors")
     return mean
