@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from faceunits.terminal import say
+from faceunits.terminal import bar_or_lines, say
 
 frames = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,7 @@ def render(
     each: Annotated[int, typer.Option(min=2, help="frames of each")] = 200,
     graded: Annotated[bool, typer.Option(help="whole levels 0 to 5, as coders give them")] = True,
     seed: Annotated[int, typer.Option(help="from 900,000 on: kept for testing")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="processes")] = 1,
 ) -> None:
     """Draw people in many expressions; files that exist are kept, so that a run can be resumed."""
     from faceunits.rig import frames as drawn
@@ -31,7 +32,8 @@ def render(
     config = drawn.FramesConfig(
         rig=str(rig), skins=str(skins or ""), people=people, frames=each, graded=graded, seed=seed
     )
-    drawn.write(config, out, progress=lambda a, b, left: say(f"{a}/{b} people, {left / 60:.1f} minutes left"))
+    with bar_or_lines("people") as step:
+        drawn.write(config, out, workers=workers, progress=step)
 
 
 @frames.command("disfa")

@@ -66,7 +66,7 @@ def synthesize(
     if dry_run:
         return
     with bar_or_lines("faces") as step:
-        synth.write(settings, out, count, workers=workers, progress=lambda done, all_, _: step(done, all_))
+        synth.write(settings, out, count, workers=workers, progress=step)
 
 
 def skins(

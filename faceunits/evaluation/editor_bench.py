@@ -1,7 +1,8 @@
 """Carries out what is asked of an editor, on people it has not seen, and measures the pictures.
 
 Each edit starts from the latent of a rendered frame; what comes of it is drawn by the generator and measured
-by E. References beside the edits: the real frames, and the frames given back without an edit.
+by the package's reader. References beside the edits: the real frames, and the frames given back without
+an edit.
 """
 
 from __future__ import annotations
@@ -274,7 +275,7 @@ def picture(image: Tensor) -> U8:
 
 
 def identity(seen: Seen, reference: Seen) -> F64:
-    """`(P,)` identity score: ArcFace where it was measured, else E's identity parameters."""
+    """`(P,)` identity score: ArcFace where it was measured, else the identity parameters that are read."""
     if seen.arcface.shape[1]:
         return scores.likeness(seen.arcface, reference.arcface)
     return scores.likeness(seen.identity, reference.identity)

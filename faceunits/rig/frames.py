@@ -7,17 +7,16 @@ frames can be trained on that data set too.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from faceunits.networks.editor import DISFA
-from faceunits.rig import render, surround, synth
+from faceunits.rig import pack, render, surround, synth
 from faceunits.rig.shade import HELEN
 
 
@@ -81,25 +80,19 @@ def person(config: FramesConfig, index: int) -> dict[str, NDArray[np.generic]]:
 
 
 def write(
-    config: FramesConfig, directory: str | Path, *, progress: Callable[[int, int, float], None] | None = None
-) -> list[Path]:
+    config: FramesConfig, directory: str | Path, *, workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:  # fmt: skip
     """One file per person; those that exist are kept.
 
     Args:
         config: who and how often.
         directory: where `frames_{seed}_{person}.npz` go.
-        progress: called with people done, people wanted and seconds left.
+        workers: processes.
+        progress: called with people done and people wanted.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"frames_{config.seed}_{i:05d}.npz" for i in range(config.people)]
-    missing = [(i, p) for i, p in enumerate(paths) if not p.exists()]
-    started = time.monotonic()
-    for done, (i, path) in enumerate(missing, start=1):
-        part = f"{path}.part.npz"
-        np.savez(part, **person(config, i))  # type: ignore[arg-type]
-        os.replace(part, path)
-        if progress:
-            left = (time.monotonic() - started) / done * (len(missing) - done)
-            progress(len(paths) - len(missing) + done, len(paths), left)
-    return paths
+    paths = {i: folder / f"frames_{config.seed}_{i:05d}.npz" for i in range(config.people)}
+    pack.fill(paths, partial(person, config), workers=workers, progress=progress)
+    return list(paths.values())

@@ -6,12 +6,9 @@ same faces. A finished shard is never half-written.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +16,7 @@ from numpy.typing import NDArray
 
 from faceunits import aus
 from faceunits.errors import ConfigError
-from faceunits.rig import look, muscles, render, sample, shape, skin, surround
+from faceunits.rig import look, muscles, pack, render, sample, shape, skin, surround
 from faceunits.rig.shade import HELEN
 
 F32 = NDArray[np.float32]
@@ -175,16 +172,9 @@ def stacked(rows: Sequence[Mapping[str, object]]) -> dict[str, NDArray[np.generi
     return {k: np.stack([np.asarray(r[k]) for r in rows]) for k in rows[0]}
 
 
-def _write(config: SynthConfig, index: int, path: str) -> int:
-    part = f"{path}.part.npz"
-    np.savez(part, **make(config, index))  # type: ignore[arg-type]
-    os.replace(part, path)
-    return config.shard
-
-
 def write(
     config: SynthConfig, directory: str | Path, count: int, *, workers: int = 1, first: int = 0,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:  # fmt: skip
     """Shards with at least `count` faces; those that exist are kept.
 
@@ -194,30 +184,16 @@ def write(
         count: faces wanted.
         workers: processes.
         first: index of the first shard.
-        progress: called with faces done, faces wanted and seconds left.
+        progress: called with faces done and faces wanted.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     shards = range(first, first + -(-count // config.shard))
-    paths = [folder / f"{config.look}_{config.seed}_{i:05d}.npz" for i in shards]
-    missing = [(i, p) for i, p in zip(shards, paths, strict=True) if not p.exists()]
-    done, started = (len(paths) - len(missing)) * config.shard, time.monotonic()
+    paths = {i: folder / f"{config.look}_{config.seed}_{i:05d}.npz" for i in shards}
 
-    def report(made: int) -> None:
+    def faces(done: int, wanted: int) -> None:
         if progress:
-            rate = made / (time.monotonic() - started)
-            progress(done + made, len(paths) * config.shard, (len(missing) * config.shard - made) / rate)
+            progress(done * config.shard, wanted * config.shard)
 
-    made = 0
-    if workers <= 1:
-        for i, p in missing:
-            made += _write(config, i, str(p))
-            report(made)
-    else:
-        with ProcessPoolExecutor(workers) as pool:
-            for n in pool.map(
-                _write, [config] * len(missing), [m[0] for m in missing], [str(m[1]) for m in missing]
-            ):
-                made += n
-                report(made)
-    return paths
+    pack.fill(paths, partial(make, config), workers=workers, progress=faces)
+    return list(paths.values())
