@@ -138,7 +138,7 @@ def test_the_page_is_written_with_its_tables_and_sheets(page, tmp_path):
     }  # fmt: skip
     values = json.loads((tmp_path / "e.json").read_text())
     assert values["tables"]["edits"]["perfect"]["icc"] == pytest.approx(1)
-    assert "E of the package" in values["about"]["measured by"]
+    assert "took no part" in values["about"]["measured by"]
     assert page.pictures["edits"].shape[1] > 6 * 100  # source, back, wanted and three editors
 
 
