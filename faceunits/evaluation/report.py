@@ -410,13 +410,9 @@ def _labels(path: Path, names: list[str]) -> pd.DataFrame | None:
 def _crop(path: Path, size: int, finder: Any) -> F32 | None:
     """The crop of a photo's best face; None without one, or where the file cannot be read."""
     try:
-        picture = images.read(path)
+        return fits.face_of(path, size, finder)
     except InputError:
         return None
-    found = finder(picture)
-    if not found:
-        return None
-    return warp.crop(picture, warp.similarity(found[0].points[None], size)[0], size)
 
 
 def apart(neutral: pd.DataFrame, smiling: pd.DataFrame) -> pd.DataFrame:

@@ -105,7 +105,9 @@ class ModulatedConv(nn.Module):
         """
         weight = self.weight[0] * self.scale
         if weight.shape[-1] == 1:  # a sum per pixel: as a matrix product three times as fast on a CPU
-            out: Tensor = ((weight[:, :, 0, 0] * style[:, None]) @ x.flatten(2)).unflatten(2, x.shape[2:])
+            out: Tensor = ((weight[:, :, 0, 0] * style[:, None]) @ x.flatten(2)).view(
+                len(x), -1, *x.shape[2:]
+            )
         elif self.blur is not None:
             x = x * style[:, :, None, None]
             out = self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.interpolate import RBFInterpolator
 
+from faceunits.rig import spline
 from faceunits.rig.atlas import TILE
 from faceunits.rig.shape import FaceModel
 from faceunits.rig.skin import Skin
@@ -49,14 +49,10 @@ def _placed_as(model: FaceModel, a: Skin, b: Skin, shape: tuple[int, int]) -> F6
     front = np.flatnonzero((model.vert_geometry == 0) & (a.visible > 0.5) & (model.neutral[:, 2] > -6))
     spread = front[:: max(1, len(front) // ANCHORS)]
     source, goal = (np.concatenate([s.coords[spread], s.coords[marks]]).astype(np.float64) for s in (a, b))
-    apart = np.linalg.norm(source[:, None] - source[None], axis=2) < 1
-    keep = ~np.triu(apart, 1).any(0)
-    move = RBFInterpolator(
-        source[keep] / 100, (goal - source)[keep], kernel="thin_plate_spline", smoothing=1e-3
-    )
+    move = spline.mover(source, goal, apart=1, smoothing=1e-3)
     rows, columns = np.arange(0, shape[0] + STEP, STEP), np.arange(0, shape[1] + STEP, STEP)
     grid = np.stack(np.meshgrid(columns, rows), -1).astype(np.float64)
-    coarse = grid + move(grid.reshape(-1, 2) / 100).reshape(grid.shape)
+    coarse = move(grid.reshape(-1, 2)).reshape(grid.shape)
     y, x = np.mgrid[: shape[0], : shape[1]] / STEP
     at = [ndimage.map_coordinates(coarse[..., k], [y, x], order=1) for k in (1, 0)]
     at[0] = np.minimum(at[0], len(b.photo) - TILE - 1)  # never down into the eyeballs

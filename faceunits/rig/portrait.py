@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import sparse
-from scipy.interpolate import RBFInterpolator
 from scipy.optimize import least_squares
 
 from faceunits.errors import InputError
-from faceunits.rig import anchors, atlas, raster, shape
+from faceunits.rig import anchors, atlas, raster, shape, spline
 from faceunits.rig.shape import FaceModel
 from faceunits.rig.skin import Skin, save
 
@@ -140,13 +139,7 @@ def _warp(model: FaceModel, screen: F64, points: F64, curves: list[anchors.Curve
     turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     ring = middle + reach * np.stack([np.cos(turn), np.sin(turn)], 1)
     source, goal = np.concatenate([source, ring]), np.concatenate([goal, ring])
-    # curves meet at corners: of anchors closer than half a pixel the first stays
-    apart = np.linalg.norm(source[:, None] - source[None], axis=2) < 0.5
-    keep = ~np.triu(apart, 1).any(0)
-    move = RBFInterpolator(
-        source[keep] / 100, (goal - source)[keep], kernel="thin_plate_spline", smoothing=1e-4
-    )
-    return np.asarray(flat + move(flat / 100))
+    return spline.mover(source, goal, apart=0.5, smoothing=1e-4)(flat)  # curves meet at corners
 
 
 def _outwards(model: FaceModel, vertices: F32, screen: F64, coords: F64, camera: _Camera) -> F64:

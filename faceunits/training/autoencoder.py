@@ -175,7 +175,15 @@ class Teller(nn.Module):
 
     def forward(self, told: Tensor, other: Tensor) -> Tensor:
         """w+ `(B, L, D)` of parameters `(B, P)` in the look of `other` `(B, 3, S, S)` in [-1, 1]."""
-        z = self.look(pooled(other, LOOK_PX)).float()
+        return self.placed(told, self.seen(other))
+
+    def seen(self, other: Tensor) -> Tensor:
+        """Z `(B, Z)` of pictures `(B, 3, S, S)` in [-1, 1]."""
+        z: Tensor = self.look(pooled(other, LOOK_PX)).float()
+        return z
+
+    def placed(self, told: Tensor, z: Tensor) -> Tensor:
+        """w+ `(B, L, D)` of parameters `(B, P)` and z `(B, Z)`."""
         with torch.autocast(told.device.type, enabled=False):
             w: Tensor = self.place(torch.cat([(told - self.mean) / self.std, z], 1))
         return w.view(len(told), self.config.levels, self.config.latent)

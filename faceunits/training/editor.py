@@ -92,12 +92,10 @@ def tell(teller: autoencoder.Teller, data: labelled.Frames, *, batch: int = 64) 
     What the encoder says of a frame falls short of its action units, as every estimate of least square error
     does, and an editor would learn edits that fall as short.
     """
-    first = np.unique(data.person, return_index=True)[1][data.person]
-    out = []
-    for i in range(0, len(data.told), batch):
-        looks = torch.from_numpy(data.image[first[i : i + batch]].transpose(0, 3, 1, 2).copy())
-        out.append(teller(torch.from_numpy(data.told[i : i + batch]), looks.float() / 127.5 - 1))
-    return torch.cat(out)
+    first = np.unique(data.person, return_index=True)[1]
+    looks = torch.from_numpy(data.image[first].transpose(0, 3, 1, 2).copy())
+    z = torch.cat([teller.seen(part.float() / 127.5 - 1) for part in torch.split(looks, batch)])
+    return teller.placed(torch.from_numpy(data.told), z[data.person])
 
 
 def pairs(w: Tensor, data: labelled.Frames, config: EditorTraining, step: int) -> Iterator[Pair]:
