@@ -20,7 +20,7 @@ import typer
 from faceunits import cli_edit, cli_export, cli_report, cli_train
 from faceunits.cli_options import Device, Recipe
 from faceunits.errors import ConfigError, FaceunitsError, InputError, ParameterError
-from faceunits.io.files import printable
+from faceunits.io.files import check_folder, printable
 from faceunits.terminal import bar, say
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def transfer(
 
     for path in (output, blendshapes):
         if path:
-            table.check_folder(path)
+            check_folder(path)
     results = [estimation.fit(path, recipe=recipe, device=device) for path in (a, b)]
     image.write(output, driving.transfer(*results, recipe=recipe, device=device))
     written = [output]

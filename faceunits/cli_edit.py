@@ -9,7 +9,7 @@ import typer
 
 from faceunits.cli_options import Device
 from faceunits.errors import InputError, ParameterError
-from faceunits.io.files import printable
+from faceunits.io.files import check_folder, printable
 from faceunits.terminal import say
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _steps(text: str) -> tuple[str, list[float]]:
 
 def _places(photo: Path, output: Path | None, sequence: Path | None, *, grid: bool) -> None:
     """Refuses, before any work, places that cannot be written to."""
-    from faceunits.io import marking, table
+    from faceunits.io import marking
 
     if output is None and (sequence is None or grid):
         raise InputError("expected -o with the name of a picture to write; got none; add -o out.png")
@@ -171,7 +171,7 @@ def _places(photo: Path, output: Path | None, sequence: Path | None, *, grid: bo
         raise ParameterError("expected --grid or --sequence; got both; leave one out")
     for path in (output, sequence):
         if path:
-            table.check_folder(path)
+            check_folder(path)
             if path.exists() and photo.exists() and path.samefile(photo):
                 raise InputError(
                     f"expected another name than the photo's; got {printable(path)}; choose one with -o"

@@ -11,7 +11,7 @@ import typer
 
 from faceunits.cli_options import Device
 from faceunits.errors import InputError, ParameterError
-from faceunits.io.files import printable
+from faceunits.io.files import check_folder, printable
 from faceunits.terminal import say
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _on_photos(photos: list[Path], output: Path | None, series: str, device: str
             )
     files = image.find(photos)
     if output:
-        table.check_folder(output)
+        check_folder(output)
         output.mkdir(exist_ok=True)
     networks = editing.load("gan", Files(gan, gan, gan), device) if gan else None
     summary, values, outcomes = edits.evaluate(
@@ -138,10 +138,9 @@ def _on_renders(
 ) -> None:
     from faceunits import fitting, weights
     from faceunits.evaluation import crops, editor_bench, editor_files, editor_sets, editors, pages
-    from faceunits.io import table
 
     if output:
-        table.check_folder(output)
+        check_folder(output)
     place = fitting.models.device_of(device)
     space = editor_files.load_space(files.gan, place)
     nets = _editors(files, place)

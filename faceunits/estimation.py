@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from faceunits import aus, photos
@@ -27,6 +26,8 @@ from faceunits.photos import Input, Photo, R
 from faceunits.types import Face, FitResult, Reading
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from faceunits.alignment.detect import FaceSource
     from faceunits.fitting import Models
 
@@ -102,6 +103,8 @@ def estimate(
         ConfigError: an unknown method or recipe, settings out of range, or an overlay of a video.
         WeightsError: weights that are missing or damaged.
     """
+    import pandas as pd  # here: an edit makes no table, and pandas takes a third of a second
+
     measure = measurer(method, recipe, engine=engine, evidence=overlay is not None)
     if batch < 1:
         raise ConfigError(f"expected a batch of at least 1; got {batch}")
@@ -138,6 +141,8 @@ def is_video(item: Input) -> bool:
 
 def unreadable(name: str, error: Exception, names: tuple[str, ...]) -> pd.DataFrame:
     """The one row of a file that cannot be read."""
+    import pandas as pd
+
     row = {"input": name, "frame": 0, "timestamp": 0.0, "face_id": -1, "success": 0}
     return pd.DataFrame([row | {"reason": f"{UNREADABLE}{error}"}], columns=all_columns(names))
 

@@ -66,3 +66,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raise InputError if a file cannot be made where `path` is to be written."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise InputError(f"cannot write {printable(path)}: its folder does not exist; make the folder first")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"cannot write {printable(path)}: its folder is write-protected; choose another")

@@ -24,7 +24,7 @@ import pandas as pd
 
 from faceunits import __version__
 from faceunits.errors import ConfigError, InputError
-from faceunits.io.files import printable, replacing
+from faceunits.io.files import check_folder, printable, replacing
 
 VERSION = 1
 
@@ -251,15 +251,6 @@ def _damaged(source: Path | TextIO, error: ValueError) -> InputError:
     where = printable(source) if isinstance(source, Path) else "the table"
     reason = " ".join(str(error).split())
     return InputError(f"expected whole rows of CSV in {where}; {reason}; delete it and start the run again")
-
-
-def check_folder(path: str | os.PathLike[str]) -> None:
-    """Raise InputError if a file cannot be made where `path` is to be written."""
-    folder = Path(path).parent
-    if not folder.is_dir():
-        raise InputError(f"cannot write {printable(path)}: its folder does not exist; make the folder first")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"cannot write {printable(path)}: its folder is write-protected; choose another")
 
 
 def write_json(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceunits.errors import InputError
-from faceunits.io import table as table_io
-from faceunits.io.files import printable
+from faceunits.io.files import check_folder, printable
 from faceunits.io.video import Frame
 from faceunits.viz.report.courses import Course, Recording
 
@@ -29,7 +28,7 @@ def check(out: str | os.PathLike[str], ending: str) -> None:
     """
     if Path(out).suffix.lower() != ending:
         raise InputError(f"expected a name ending in {ending}; got {printable(out)}; change the ending")
-    table_io.check_folder(out)
+    check_folder(out)
 
 
 def recording_of(video: str | os.PathLike[str], shown: Sequence[Recording]) -> int:
