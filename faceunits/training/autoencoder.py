@@ -35,7 +35,7 @@ from torch.nn import functional as F
 from faceunits import weights
 from faceunits.errors import ConfigError
 from faceunits.networks.encoders import EncoderConfig, Psp, pooled
-from faceunits.networks.stylegan2 import StyleConfig, StyleDiscriminator, StyleGenerator
+from faceunits.networks.stylegan2 import PixelNorm, StyleConfig, StyleDiscriminator, StyleGenerator
 from faceunits.training import frames as labelled
 from faceunits.training import loop
 from faceunits.training.people import IGNORE
@@ -109,28 +109,6 @@ class AutoencoderTraining:
     )
 
 
-class Level(nn.Module):
-    """`(B, N)` to mean 0 and variance 1 by running statistics: a batch's own would make the code of a picture
-    depend on the others, by a quarter of its spread in batches of 16."""
-
-    running_mean: Tensor
-    running_var: Tensor
-    eps = 1e-5
-
-    def __init__(self, width: int, momentum: float = 0.02) -> None:
-        super().__init__()
-        self.momentum = momentum
-        self.register_buffer("running_mean", torch.zeros(width))
-        self.register_buffer("running_var", torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            with torch.no_grad():
-                self.running_mean.lerp_(x.mean(0), self.momentum)
-                self.running_var.lerp_((x - self.running_mean).square().mean(0), self.momentum)
-        return (x - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
-
-
 @dataclass(frozen=True)
 class TellerConfig:
     """Sizes of what tells w+."""
@@ -166,7 +144,7 @@ class Teller(nn.Module):
         ]
         side = LOOK_PX // 2 ** len(config.widths)
         self.look = nn.Sequential(
-            *convs, nn.Flatten(), nn.Linear(widths[-1] * side * side, config.look), Level(config.look)
+            *convs, nn.Flatten(), nn.Linear(widths[-1] * side * side, config.look), PixelNorm()
         )
         self.place = nn.Linear(config.parameters + config.look, config.levels * config.latent)
         nn.init.normal_(self.place.weight, std=self.place.in_features**-0.5)
