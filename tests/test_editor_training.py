@@ -28,7 +28,7 @@ def config(folder: Path, **values: object) -> autoencoder.AutoencoderTraining:
         frames=(str(folder),), out=str(folder / "out"), size=SIZE, latent=16, widths=(16,) * 4,
         judge_widths=(16,) * 4, encoder_size=SIZE, encoder_widths=(16,) * 5,
         encoder_units=(1, 1, 1, 1), look=6, look_widths=(4, 4), batch=4,
-        **({"coarse": ()} | values),  # type: ignore[arg-type]
+        **({"coarse": (), "encoder_from": 0} | values),  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -94,6 +94,16 @@ def test_each_side_of_the_game_moves_its_own_weights_only(tmp_path):
     assert moved("judge") == {"judge"}
     assert moved("fooled") == {"encoder", "generator", "tell"}
     assert moved("codes") == {"encoder"}  # it follows what was told, never the other way
+
+
+def test_before_the_encoder_comes_in_pictures_are_told(tmp_path):
+    settings = config(tmp_path, encoder_from=10)
+    net = network(settings)
+    terms = autoencoder.losses(net, batch(), settings, 9)
+    assert set(terms) == {"pixels", "edges"}
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(p.grad is None for p in net.encoder.parameters())
+    assert "codes" in autoencoder.losses(net, batch(), settings, 10)
 
 
 def test_the_penalty_on_real_pictures_comes_every_so_often(tmp_path):

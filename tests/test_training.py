@@ -326,6 +326,21 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         loop.run(Line(), batches, broken, config(10), tmp_path, echo=lambda text: None)
 
 
+def test_a_child_may_learn_faster_than_the_rest(tmp_path):
+    """Adam's first step is the rate, whatever the gradient."""
+    net = nn.ModuleDict({"slow": nn.Linear(1, 1, bias=False), "fast": nn.Linear(1, 1, bias=False)})
+    before = {k: float(v.detach()) for k, v in net.named_parameters()}
+
+    def of_both(net, batch):
+        return {"sum": net["slow"].weight.sum() + net["fast"].weight.sum()}
+
+    one = loop.LoopConfig(steps=1, lr=0.01, warmup=0, weight_decay=0, ema=0, bf16=False)
+    loop.run(net, batches, of_both, one, tmp_path, echo=lambda text: None, faster={"fast": 5.0})
+    moved = {k: before[k] - float(v.detach()) for k, v in net.named_parameters()}
+    assert moved["slow.weight"] == pytest.approx(0.01, rel=1e-3)
+    assert moved["fast.weight"] == pytest.approx(0.05, rel=1e-3)
+
+
 def test_bfloat16_is_used_only_where_the_cpu_has_it(monkeypatch):
     for has in (True, False):
         monkeypatch.setattr(loop, "has_bf16", lambda has=has: has)

@@ -52,6 +52,11 @@ LOOK_PX = 32
 """Side of the pictures in which z is found: skin, light and background need no detail."""
 
 
+FASTER = {"generator": 12.0, "tell": 5.0}
+"""Factors of the learning rate. A step of Adam moves a weight by the rate: a thirtieth of one that is drawn
+as a convolution's usually is, a five-hundredth of the synthesis', whose weights have variance 1."""
+
+
 @dataclass(frozen=True)
 class AutoencoderTraining:
     """Data, sizes and weights of the loss."""
@@ -88,6 +93,8 @@ class AutoencoderTraining:
     """Share of the rendered frames that are drawn from the encoder's w+, not from what was told."""
     coarse: tuple[int, ...] = (1500, 3000)
     """Steps at which the side of the pictures doubles, up to `size` after the last."""
+    encoder_from: int = 1500
+    """Step at which the encoder comes in; before, all pictures are rendered ones, drawn from what is told."""
     detail: float = 3.0
     """Extra weight of brows, eyes, nose and mouth, as they are few pixels."""
     behind: float = 0.1
@@ -218,9 +225,10 @@ def losses(net: nn.Module, batch: Batch, config: AutoencoderTraining, step: int)
     assert isinstance(net, Autoencoder)
     image, other = (batch[k].float() / 127.5 - 1 for k in ("image", "other"))
     side = side_at(config, step)
-    told, seen = net.tell(batch["told"], other), net.see(image)
+    told = net.tell(batch["told"], other)
     n = len(told)
-    first = n - round(config.seen_share * n)  # from here on the encoder's w+ are drawn
+    seen = net.see(image) if step >= config.encoder_from else told[:0]
+    first = n - round(config.seen_share * n) if len(seen) else n  # from here on the encoder's w+ are drawn
     again = net.draw(torch.cat([told[:first], seen[first:]]), side)
     wanted, weight = image, batch["weight"]
     if side < config.size:
@@ -228,12 +236,10 @@ def losses(net: nn.Module, batch: Batch, config: AutoencoderTraining, step: int)
     wrong = (again.float() - wanted) / weight.mean()
     rows = (wrong.diff(dim=2).abs() * weight[:, :, 1:]).mean()
     columns = (wrong.diff(dim=3).abs() * weight[:, :, :, 1:]).mean()
-    aim = told.detach()
-    terms = {
-        "pixels": (wrong.abs() * weight).mean(),
-        "edges": config.edge_weight * (rows + columns),
-        "codes": config.code_weight * (seen[:n] - aim).square().mean() / aim.var(0).mean(),
-    }
+    terms = {"pixels": (wrong.abs() * weight).mean(), "edges": config.edge_weight * (rows + columns)}
+    if len(seen):
+        aim = told.detach()
+        terms["codes"] = config.code_weight * (seen[:n] - aim).square().mean() / aim.var(0).mean()
     if step >= config.judge_from and side == config.size:
         terms |= game(net.judge, image, again.float(), config, step)
     return terms
@@ -261,7 +267,6 @@ def batches(data: labelled.Frames, config: AutoencoderTraining, step: int) -> It
     """Steps and their pictures: frames with another frame of each person, then portraits."""
     rng = np.random.default_rng([config.loop.seed, step])
     photos = dict(np.load(config.photos)) if config.photos else None
-    n_photo = round(config.batch * config.photo_share) if photos else 0
     emphasis = np.ones(256, np.float32)  # by class; classes that a portrait leaves open count as skin
     emphasis[list(BACKGROUND)] = config.behind
     emphasis[list(FEATURES)] += config.detail
@@ -269,11 +274,13 @@ def batches(data: labelled.Frames, config: AutoencoderTraining, step: int) -> It
     order = np.argsort(data.person, kind="stable")
     start, count = np.unique(data.person[order], return_index=True, return_counts=True)[1:]
     while True:
+        wanted = photos is not None and step >= config.encoder_from
+        n_photo = round(config.batch * config.photo_share) if wanted else 0
         rows = rng.integers(len(data.image), size=config.batch - n_photo)
         who = data.person[rows]
         others = order[start[who] + rng.integers(count[who])]
         image, parts = data.image[rows], data.parts[rows]
-        if photos:
+        if photos and n_photo:
             more = rng.integers(len(photos["image"]), size=n_photo)
             image = np.concatenate([image, photos["image"][more]])
             parts = np.concatenate([parts, photos["label"][more]])
@@ -299,7 +306,7 @@ def train(config: AutoencoderTraining) -> Autoencoder:
         )
     mean = loop.run(
         Autoencoder(config, data.told), lambda step: batches(data, config, step),
-        lambda m, b: losses(m, b[1], config, b[0]), config.loop, config.out, settings=config,
+        lambda m, b: losses(m, b[1], config, b[0]), config.loop, config.out, settings=config, faster=FASTER,
     )  # fmt: skip
     assert isinstance(mean, Autoencoder)
     export(mean, Path(config.out) / "autoencoder.safetensors")

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -75,23 +75,31 @@ def rate(config: LoopConfig, step: int) -> float:
     return config.lr * (config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * t)))
 
 
-def build(net: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
-    """The optimiser of a configuration.
+def build(
+    net: nn.Module, config: LoopConfig, faster: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser of a configuration. Each group of parameters has a `factor` of the learning rate: 1, or
+    that of the child of `net` in `faster`.
 
     Raises:
         ConfigError: neither `adamw` nor `sgd`.
     """
+    factors = faster or {}
+    groups = [{"params": list(getattr(net, name).parameters()), "factor": f} for name, f in factors.items()]
+    others = [p for name, p in net.named_parameters() if name.split(".")[0] not in factors]
+    groups.append({"params": others, "factor": 1.0})
     if config.optimiser == "sgd":
-        return torch.optim.SGD(net.parameters(), config.lr, momentum=0.9)
+        return torch.optim.SGD(groups, config.lr, momentum=0.9)
     if config.optimiser == "adamw":
         betas = (config.beta1, 0.999)
-        return torch.optim.AdamW(net.parameters(), config.lr, betas=betas, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(groups, config.lr, betas=betas, weight_decay=config.weight_decay)
     raise ConfigError(f"expected the optimiser adamw or sgd; got {config.optimiser!r}")
 
 
 def run(
     net: nn.Module, batches: Callable[[int], Iterator[Any]], losses: Callable[[nn.Module, Any], Losses],
     config: LoopConfig, out: str | Path, *, settings: Any = None, echo: Callable[[str], None] = print,
+    faster: Mapping[str, float] | None = None,
 ) -> nn.Module:  # fmt: skip
     """Trains `net` in place and returns the mean of its weights.
 
@@ -103,12 +111,13 @@ def run(
         out: folder of `checkpoint.pt`, `log.jsonl` and the resolved `settings.json`.
         settings: the trainer's own dataclass, recorded beside the result.
         echo: gets one line at every checkpoint.
+        faster: factors of the learning rate, by name of a child of `net`.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    optimiser = build(net, config)
+    optimiser = build(net, config, faster)
     mean = torch.optim.swa_utils.AveragedModel(
         net,
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema),  # type: ignore[no-untyped-call]
@@ -129,7 +138,7 @@ def run(
         if step >= config.steps:
             break
         for group in optimiser.param_groups:
-            group["lr"] = rate(config, step)
+            group["lr"] = group.get("factor", 1.0) * rate(config, step)  # older checkpoints have none
         net.train()
         with mixed(config.bf16):
             terms = losses(net, batch)
