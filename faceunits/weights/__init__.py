@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAMES = ("detector", "student", "parser", "generator", "fitting", "mesh")
-"""What the package has files of: networks, and what `fitting` measured on the parser and the generator."""
+NAMES = ("detector", "student", "parser", "generator", "fitting", "mesh", "gan")
+"""What the package has files of: networks, and what `fitting` measured on the parser and the generator; `gan`
+holds generator, encoder and editor of the engine of that name."""
 
 _FOLDER = Path(__file__).parent
 
