@@ -163,7 +163,7 @@ class Teller(nn.Module):
         return self.placed(told, self.seen(other))
 
     def seen(self, other: Tensor) -> Tensor:
-        """Z `(B, Z)` of pictures `(B, 3, S, S)` in [-1, 1]."""
+        """The look z `(B, Z)` of pictures `(B, 3, S, S)` in [-1, 1]."""
         z: Tensor = self.look(pooled(other, LOOK_PX)).float()
         return z
 
@@ -274,8 +274,7 @@ def batches(data: labelled.Frames, config: AutoencoderTraining, step: int) -> It
     order = np.argsort(data.person, kind="stable")
     start, count = np.unique(data.person[order], return_index=True, return_counts=True)[1:]
     while True:
-        wanted = photos is not None and step >= config.encoder_from
-        n_photo = round(config.batch * config.photo_share) if wanted else 0
+        n_photo = round(config.batch * config.photo_share) if photos and step >= config.encoder_from else 0
         rows = rng.integers(len(data.image), size=config.batch - n_photo)
         who = data.person[rows]
         others = order[start[who] + rng.integers(count[who])]

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAMES = ("detector", "student", "parser", "generator", "fitting", "mesh", "gan")
-"""What the package has files of: networks, and what `fitting` measured on the parser and the generator; `gan`
-holds generator, encoder and editor of the engine of that name."""
+NAMES = ("detector", "student", "parser", "generator", "fitting", "mesh")
+"""What measuring and the engine `motion` have files of: networks, and what `fitting` measured on the parser
+and the generator. The file of the engine `gan`, which no measurement reads, is `gan.files.SHIPPED`."""
 
 _FOLDER = Path(__file__).parent
 
