@@ -14,7 +14,8 @@ from small import FACE_MODEL, needs_model
 from faceunits import aus, weights
 from faceunits.errors import ConfigError
 from faceunits.evaluation import editor_files, editor_sets
-from faceunits.networks.editor import DISFA
+from faceunits.networks import editor_baselines
+from faceunits.networks.editor import DISFA, EditorConfig
 from faceunits.training import autoencoder, editor, frames, loop
 
 SIZE = 32
@@ -287,15 +288,13 @@ def test_pairs_are_of_one_person_and_rare_levels_count(tmp_path):
     rare = np.zeros_like(data.labels)
     rare[::30, 0] = 1  # one frame in thirty shows AU1
     data = replace(data, labels=rare)
-    w = torch.arange(len(data.person)).float()[:, None, None].expand(-1, 3, 4)
-    pair = next(editor.pairs(w, data, editor.EditorTraining(batch=600), 0))
-    source, target = (x[:, 0, 0].long().numpy() for x in (pair.source, pair.target))
+    source, target = (x.numpy() for x in next(editor.pairs(data, 600, 0, 0)))
     assert (data.person[source] == data.person[target]).all()
     assert (source != target).all()
-    share = float(pair.labels[:, 0].mean())
+    share = float(data.labels[target, 0].mean())
     assert share == pytest.approx(1 / 24, abs=0.03)  # half of the twelfth that AU1 is chosen in
-    again = next(editor.pairs(w, data, editor.EditorTraining(batch=600), 0))
-    assert torch.equal(again.source, pair.source)
+    again = next(editor.pairs(data, 600, 0, 0))
+    np.testing.assert_array_equal(again[0], source)
 
 
 def test_an_editor_learns_what_brightness_says(tmp_path, monkeypatch):
@@ -306,8 +305,7 @@ def test_an_editor_learns_what_brightness_says(tmp_path, monkeypatch):
     weights.save(tmp_path / "space.safetensors", {"generator.x": net.weight}, {"alignment": "face"}, {})
     asked = editor.EditorTraining(
         frames=(str(tmp_path / "frames"),), space=str(tmp_path / "space.safetensors"),
-        out=str(tmp_path / "out"), batch=16,
-        pictures_from=110, pictures=4,
+        out=str(tmp_path / "out"), batch=16, drawn=loop.LoopConfig(steps=0),
         loop=loop.LoopConfig(steps=130, lr=6e-3, warmup=10, save_every=100, ema=0.9, bf16=False),
     )  # fmt: skip
     editor.train(asked)
@@ -336,6 +334,87 @@ def test_told_latents_differ_within_a_person_by_what_was_told_alone(tmp_path):
     assert w.shape == (12, 8, 16)
     change = torch.from_numpy(data.told[[1, 7]] - data.told[[0, 6]]) @ teller.place.weight[:, :P].T
     torch.testing.assert_close((w[[1, 7]] - w[[0, 6]]).flatten(1), change, atol=1e-5, rtol=1e-4)
+
+
+def test_the_pose_is_a_part_of_a_told_latent_and_targets_have_the_source_s(tmp_path):
+    face_frames(tmp_path, 0)
+    data = frames.read([str(tmp_path)])
+    teller = autoencoder.Teller(autoencoder.TellerConfig(P, 8, 16, 6, (4, 4))).eval()
+    w, pose = editor.tell(teller, data), editor.of_pose(teller, data.told)
+    facing = data.told.copy()
+    facing[:, :2] = 0.5
+    still = editor.tell(teller, replace(data, told=facing))
+    torch.testing.assert_close(w - pose, still, atol=1e-5, rtol=1e-4)
+    known = editor.Known(w, pose, torch.from_numpy(data.labels), editor.within(w, data.person))
+    a, b = torch.tensor([0, 1]), torch.tensor([2, 0])
+    torch.testing.assert_close(known.move(a, b), still[b] - still[a], atol=1e-5, rtol=1e-4)
+
+
+class Brightness(torch.nn.Module):
+    """Stands in for E: five units, the lip gap, two of pose and two of identity, all the mean brightness."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = type("Config", (), {"size": 8})
+
+    def forward(self, image: torch.Tensor, *, through: bool = False) -> object:
+        return type("Seen", (), {"readings": image.mean((1, 2, 3))[:, None].expand(-1, 10)})
+
+
+def drawn(data: frames.Frames, shift: float = 0.0) -> tuple[editor.Known, editor.Pictures]:
+    """What is known of frames, and pictures in which E shall read more by `shift`."""
+    w = editor.encode(space(), data.image)
+    known = editor.Known(w, torch.zeros_like(w), torch.from_numpy(data.labels), editor.within(w, data.person))
+    seen = editor.units_of(Brightness(), data.image, 6) + shift
+    return known, editor.Pictures(space(), Brightness(), w, seen)
+
+
+def test_what_e_reads_in_pictures_counts(tmp_path):
+    for person in range(2):
+        face_frames(tmp_path, person)
+    data = frames.read([str(tmp_path)])
+    settings = editor.EditorTraining(pictures=4)
+    net = editor_baselines.build("full", EditorConfig(levels=3, edited=3, latent=4))
+    known, pictures = drawn(data)
+    rows = next(editor.pairs(data, 16, 0, 0))
+    first = editor.losses(net, rows, known, settings)
+    torch.manual_seed(0)
+    terms = editor.drawn_losses(net, rows, known, pictures, settings)
+    assert set(terms) == {*first, "pixels", "units", "person"}
+    # hardly an edit yet: E reads the source, not the target, and pose and identity are the source's
+    moved = known.w[rows[1][:4], 0, 0] - known.w[rows[0][:4], 0, 0]
+    assert float(terms["units"].detach()) == pytest.approx(250 * float(moved.square().mean()), rel=0.05)
+    assert float(terms["person"].detach()) < 0.01 * float(terms["units"].detach())
+    terms["units"].backward()
+    assert all(p.grad is not None for p in net.residual_head.parameters())
+
+
+def test_the_editor_asks_for_what_the_generator_leaves_out(tmp_path, monkeypatch):
+    for person in range(3):
+        face_frames(tmp_path / "frames", person, count=20)
+    monkeypatch.setattr(editor_files, "load_space", lambda path: space())
+    monkeypatch.setattr(editor, "load_parser", lambda: (Brightness(), {"profile": "default"}))
+    data = frames.read([str(tmp_path / "frames")])
+    known, pictures = drawn(data, 0.2)
+    monkeypatch.setattr(editor, "units_of", lambda net, image, count: pictures.units)
+    weights.save(tmp_path / "space.safetensors", {"generator.x": torch.zeros(1)}, {"alignment": "face"}, {})
+    asked = editor.EditorTraining(
+        frames=(str(tmp_path / "frames"),), space=str(tmp_path / "space.safetensors"),
+        out=str(tmp_path / "out"), batch=16, person_weight=0.0, pixel_weight=0.0,
+        loop=loop.LoopConfig(steps=60, lr=6e-3, warmup=10, ema=0.9, bf16=False),
+        drawn=loop.LoopConfig(steps=60, lr=3e-3, warmup=5, ema=0.9, save_every=60, bf16=False),
+    )  # fmt: skip
+    brighter = editor.train(asked)
+    plainer = editor.train(replace(asked, out=str(tmp_path / "plain"), drawn=loop.LoopConfig(steps=0)))
+    rows = next(editor.pairs(data, 64, 1, 0))
+    with torch.no_grad():
+        more, less = (
+            float((n(known.w[rows[0]], n.encode(known.labels[rows[1]])).target - known.w[rows[1]]).mean())
+            for n in (brighter, plainer)
+        )
+    assert abs(less) < 0.05
+    assert 0.05 < more < 0.25
+    assert (tmp_path / "out" / "drawn" / "checkpoint.pt").exists()
 
 
 def test_labels_are_those_of_tables(tmp_path):

@@ -1,8 +1,8 @@
 """What pictures of edited faces are judged by: readings of the package, E's features, identity, distances.
 
-Reader and E took no part in making the editors. Distances that need weights which the package has no right
-to ship (ArcFace, LPIPS, Inception) are measured where the user names the files; what stands in for them
-carries a name of its own.
+The reader took no part in making the editors; E taught those that are trained with pictures. Distances that
+need weights which the package has no right to ship (ArcFace, LPIPS, Inception) are measured where the user
+names the files; what stands in for them carries a name of its own.
 """
 
 from __future__ import annotations

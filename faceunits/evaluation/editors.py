@@ -128,7 +128,8 @@ def about(bench: Bench) -> dict[str, Any]:
         "look": "distance of colours and identity parameters; below 0.10 it is one person",
         "distance": "to the real frame that was wanted: mean absolute difference over four scales, in [0, 1]"
         + (", and LPIPS" if judged.lpips else "; LPIPS was not given"),
-        "quality": "Frechet distance to the wanted real frames in E's last features"
+        "quality": "Frechet distance to the wanted real frames in E's last features (E taught the editors "
+        "that are trained with pictures)"
         + (", and FID" if judged.inception else "; Inception was not given, so this is no FID"),
     }
 

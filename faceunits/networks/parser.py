@@ -149,8 +149,9 @@ class Parser(nn.Module):
             out *= s
         return out
 
-    def forward(self, image: Tensor, *, heads: bool = True) -> Features:
-        """`image` `(B, 3, S, S)` RGB in [0, 1]; without `heads` only maps and logits are made."""
+    def forward(self, image: Tensor, *, heads: bool = True, through: bool = False) -> Features:
+        """`image` `(B, 3, S, S)` RGB in [0, 1]; without `heads` only maps and logits are made. The gradient
+        of the readings passes `through` the landmarks, or stops there, as E learns."""
         x = F.relu(self.bn1(self.conv1((image - self.mean) / self.std)))
         if self.config.pool:
             x = F.max_pool2d(x, 3, 2, 1)
@@ -166,7 +167,7 @@ class Parser(nn.Module):
             points = _expectation(heat, self.stride)
         if self.reader is None or heat is None:
             return Features(tuple(maps), self.classifier(x), heat, points, None)
-        read: Read = self.reader(x, heat, points, image)
+        read: Read = self.reader(x, heat, points, image, through=through)
         return Features(
             tuple(maps), self.classifier(x), heat, read.points, read.readings, read.log_variance, points,
             read.close_ups,
@@ -223,16 +224,18 @@ class Reader(nn.Module):
         )  # fmt: skip
         self.doubt = nn.Linear(256, config.doubts) if config.doubts else None
 
-    def forward(self, x: Tensor, heat: Tensor, points: Tensor, image: Tensor) -> Read:
+    def forward(
+        self, x: Tensor, heat: Tensor, points: Tensor, image: Tensor, *, through: bool = False
+    ) -> Read:
         """`x` `(B, C, h, w)`, the landmarks' scores `(B, K, h, w)`, `points` `(B, K, 2)` crop pixels,
-        `image` `(B, 3, S, S)`."""
+        `image` `(B, 3, S, S)`; `through` as of `Parser.forward`."""
         whole, local = self.squeeze(x).flatten(1), self.local(x)
-        points = points.detach()
+        points = points if through else points.detach()
         heats: tuple[Tensor, ...] = ()
         seen = points.new_zeros(points.shape[0], 0)
         if self.close_up is not None:
             points, seen, heats = self.close_up(image, points, heat, local)
-        at = points.detach()
+        at = points if through else points.detach()
         with torch.autocast(x.device.type, enabled=False):
             shape = (at.float().flatten(1) - self.mean) / self.std
             parts = [whole, _at(local.float(), at, self.size), shape.clamp(-5, 5), seen]

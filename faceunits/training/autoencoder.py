@@ -14,7 +14,7 @@ AUEditNet's editor works on it unchanged. There is no mapping network: no face c
 
 Coarse pictures first: the synthesis sums pictures of rising side, and a sum of 32 px costs a tenth of one
 of 128 px. Beyond pixels, differences of neighbouring pixels count, because an absolute error alone blurs.
-Neither E nor R takes part: they judge the edits.
+Neither E nor R takes part: E teaches the editor afterwards, R judges the edits.
 
 Source of the losses: Richardson et al. 2021, "Encoding in Style", section 3.2 (pixels); Karras et al.
 2020, "Analyzing and Improving the Image Quality of StyleGAN", section 3 (non-saturating loss, lazy R1).

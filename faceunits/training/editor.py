@@ -1,10 +1,16 @@
 """Trains AUEditNet's editor, or a baseline of it, on stored latents of labelled frames.
 
-Pairs are two frames of one person; latents of rendered ones are told where the picture space came with what
-tells them, others are the encoder's. First latents and labels alone, which costs next to nothing; then the
-pictures too, that of the edited latent against that of the target's (AUEditNet; terms and weights:
-reconstruction, see `networks.editor`). Encoder and generator stay as they are. The estimator that judges
-edits takes no part.
+Pairs are two frames of one person. First latents and labels alone, which costs next to nothing: latents of
+rendered frames are told where the picture space came with what tells them, others are the encoder's. Told
+targets are in the source's pose, which no label names: an editor that is shown two poses learns to turn every
+head half way to the mean.
+
+Then pictures too, drawn from the encoder's latents, as in use: E reads the edited picture as it reads the
+target's frame, and pose and identity as in the source given back. A generator draws less of a unit than it is
+told; the editor learns to ask for more. R, which judges edits, takes no part. Encoder and generator stay as
+they are.
+
+Source: AUEditNet (Jin et al. 2024); terms and weights are our reconstruction, see `networks.editor`.
 """
 
 from __future__ import annotations
@@ -19,12 +25,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from faceunits import weights
+from faceunits import aus, weights
 from faceunits.evaluation import editor_files
+from faceunits.fitting.models import load_parser
 from faceunits.networks import editor_baselines
 from faceunits.networks.editor import DISFA, Editor, EditorConfig, code_loss, edited_levels
-from faceunits.training import autoencoder, loop
+from faceunits.networks.encoders import pooled
+from faceunits.networks.parser import Parser
+from faceunits.training import autoencoder, generator, loop
 from faceunits.training import frames as labelled
+
+Rows = tuple[Tensor, Tensor]
+"""Source and target frames of pairs, `(B,)` each."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +57,14 @@ class EditorTraining:
     """Edit all levels of w+; otherwise the coarse and middle ones, 11 of 18."""
     batch: int = 64
     """Pairs per step."""
-    pictures_from: int = 1_000_000
-    """Step from which pictures count too."""
     pictures: int = 8
-    """Pairs of a batch whose pictures are drawn."""
+    """Pairs per step that are drawn, in the second part."""
     pixel_weight: float = 8.0
     """Of the squared error of the edited picture against the target's, in [-1, 1]."""
+    unit_weight: float = 250.0
+    """Of the squared error of the action units that E reads in it, on [0, 1]."""
+    person_weight: float = 50.0
+    """Of the squared error of the pose and identity that E reads in it."""
     label_weight: float = 80.0
     """Of the squared error of labels read from latents, on [0, 1]."""
     code_weight: float = 1.0
@@ -59,20 +73,49 @@ class EditorTraining:
     """Of labels sent through the codec and back."""
     latent_weight: float = 1.0
     """Of the squared error of the edited latent, relative to the spread of latents within people."""
-    loop: loop.LoopConfig = field(
-        default_factory=lambda: loop.LoopConfig(steps=6000, lr=1e-3, weight_decay=1e-4, bf16=False)
+    drawn: loop.LoopConfig = field(
+        default_factory=lambda: loop.LoopConfig(
+            steps=300, lr=3e-4, warmup=20, weight_decay=1e-4, ema=0.98, save_every=50
+        )
     )
+    """The second part; no steps leave it out."""
+    loop: loop.LoopConfig = field(
+        default_factory=lambda: loop.LoopConfig(steps=4000, lr=1e-3, weight_decay=1e-4, bf16=False)
+    )
+    """The first part."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Latents `(B, L, D)` and labels `(B, K)` of source and target."""
+class Known:
+    """What is known of N frames: latents `w` `(N, L, D)` and what the pose adds to them, `labels` `(N, K)` in
+    [0, 1], and the variance of latents within people, `spread` `(L, D)`: w+ has directions of very different
+    size."""
 
-    step: int
-    source: Tensor
-    target: Tensor
-    source_labels: Tensor
+    w: Tensor
+    pose: Tensor
     labels: Tensor
+    spread: Tensor
+
+    def move(self, source: Tensor, target: Tensor) -> Tensor:
+        """`(B, L, D)` from the latents of some frames to those of others, in the pose of the former."""
+        return (self.w - self.pose)[target] - (self.w - self.pose)[source]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What draws and looks; of N frames the encoder's latents `encoded` `(N, L, D)` and the action units and
+    lip gap that E reads, `units` `(N, A + 1)`."""
+
+    space: editor_files.Space
+    parser: Parser
+    encoded: Tensor
+    units: Tensor
+
+    def show(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """The pictures of latents, and E's readings of them."""
+        picture = self.space.decode(w)
+        readings: Tensor = self.parser(pooled(picture, self.parser.config.size), through=True).readings
+        return picture, readings
 
 
 @torch.no_grad()
@@ -98,64 +141,98 @@ def tell(teller: autoencoder.Teller, data: labelled.Frames, *, batch: int = 64) 
     return teller.placed(torch.from_numpy(data.told), z[data.person])
 
 
-def pairs(w: Tensor, data: labelled.Frames, config: EditorTraining, step: int) -> Iterator[Pair]:
-    """Batches of two frames of a person: a unit, then a level that the person shows, then a frame of it,
-    so that rare intensities count; any other frame of the person as the source."""
-    rng = np.random.default_rng([config.loop.seed, step])
-    labels = torch.from_numpy(data.labels)
+@torch.no_grad()
+def of_pose(teller: autoencoder.Teller, told: NDArray[np.float32]) -> Tensor:
+    """`(N, L, D)` what the pose in parameters `(N, P)` adds to latents."""
+    y = torch.from_numpy(told)
+    facing = y.clone()
+    facing[:, generator.POSE] = 0.5
+    z = y.new_zeros(len(y), teller.config.look)
+    return teller.placed(y, z) - teller.placed(facing, z)
+
+
+@torch.no_grad()
+def units_of(parser: Parser, image: NDArray[np.uint8], count: int, *, batch: int = 64) -> Tensor:
+    """`(N, count)` the first readings of E in pictures `(N, S, S, 3)`."""
+    out = []
+    for i in range(0, len(image), batch):
+        part = torch.from_numpy(image[i : i + batch].transpose(0, 3, 1, 2).copy())
+        out.append(parser(part.float() / 255).readings[:, :count])
+    return torch.cat(out)
+
+
+def pairs(data: labelled.Frames, batch: int, seed: int, step: int) -> Iterator[Rows]:
+    """Batches of two frames of a person, source and target: a unit, then a level that the person shows, then
+    a frame of it, so that rare intensities count; any other frame of the person as the source."""
+    rng = np.random.default_rng([seed, step])
     level = np.rint(5 * data.labels).astype(int)
     people = [np.flatnonzero(data.person == p) for p in np.unique(data.person)]
     people = [rows for rows in people if len(rows) > 1]
     shown = [
-        [[rows[level[rows, k] == v] for v in np.unique(level[rows, k])] for k in range(labels.shape[1])]
+        [[rows[level[rows, k] == v] for v in np.unique(level[rows, k])] for k in range(level.shape[1])]
         for rows in people
     ]
     while True:
         chosen = []
-        for p in rng.integers(len(people), size=config.batch):
-            by_level = shown[p][int(rng.integers(labels.shape[1]))]
+        for p in rng.integers(len(people), size=batch):
+            by_level = shown[p][int(rng.integers(level.shape[1]))]
             target = int(rng.choice(by_level[int(rng.integers(len(by_level)))]))
             source = int(rng.choice(people[p][people[p] != target]))
             chosen.append((source, target))
-        a, b = torch.tensor(chosen).T
-        yield Pair(step, w[a], w[b], labels[a], labels[b])
-        step += 1
+        source_rows, target_rows = torch.tensor(chosen).T
+        yield source_rows, target_rows
 
 
-def losses(
-    net: nn.Module, pair: Pair, config: EditorTraining, space: editor_files.Space, spread: Tensor
-) -> loop.Losses:
-    """Labels, codes, the codec, latents, and from `pictures_from` on pictures.
-
-    Half of the targets are named by their labels, half by the code of their latent. `spread` `(L, D)` is
-    the variance of latents within people: w+ has directions of very different size.
-    """
+def losses(net: nn.Module, rows: Rows, known: Known, config: EditorTraining) -> loop.Losses:
+    """Labels, codes, the codec, and latents. Half of the targets are named by their labels, half by the code
+    of their latent."""
     assert isinstance(net, Editor)
-    half = len(pair.labels) // 2
-    read = net.read(pair.target)
-    code = torch.cat([net.encode(pair.labels[:half]), read[half:]])
-    edit = net(pair.source, code)
+    source, labels = known.w[rows[0]], known.labels[rows[1]]
+    target = source + known.move(*rows)
+    half = len(labels) // 2
+    code = torch.cat([net.encode(labels[:half]), net.read(target[half:])])
     terms = {
-        "latent": config.latent_weight * ((edit.target - pair.target).square() / spread).mean(),
+        "latent": config.latent_weight * _distance(net(source, code).target, target, known),
         "label": torch.zeros(()), "code": torch.zeros(()), "codec": torch.zeros(()),
     }  # fmt: skip
-    for w, labels in ((pair.source, pair.source_labels), (pair.target, pair.labels)):
-        label, same, codec = code_loss(net, w, labels)
+    for w, truth in ((source, known.labels[rows[0]]), (target, labels)):
+        label, same, codec = code_loss(net, w, truth)
         terms["label"] = terms["label"] + config.label_weight * label / 2
         terms["code"] = terms["code"] + config.code_weight * same / 2
         terms["codec"] = terms["codec"] + config.codec_weight * codec / 2
-    anywhere = torch.empty_like(pair.labels).uniform_(-0.2, 1)
+    anywhere = torch.empty_like(labels).uniform_(-0.2, 1)
     terms["codec"] = terms["codec"] + config.codec_weight * F.mse_loss(
         net.decode(net.encode(anywhere)), anywhere
     )
-    if pair.step >= config.pictures_from:
-        rows = torch.arange(half - config.pictures // 2, half + (config.pictures + 1) // 2)
-        with torch.no_grad():
-            wanted = space.decode(pair.target[rows])
-        with loop.mixed():
-            drawn = space.decode(edit.target[rows])
-        terms["pixels"] = config.pixel_weight * 4 * F.mse_loss(drawn.float(), wanted)
     return terms
+
+
+def _distance(w: Tensor, wanted: Tensor, known: Known) -> Tensor:
+    return ((w - wanted).square() / known.spread).mean()
+
+
+def drawn_losses(
+    net: nn.Module, rows: Rows, known: Known, pictures: Pictures, config: EditorTraining
+) -> loop.Losses:
+    """`losses` of labels and codes, and for the first pairs of a batch what their pictures show, edited from
+    the encoder's latents; half of the targets are named by their labels, half by what the editor reads in
+    the other frame's latent."""
+    assert isinstance(net, Editor)
+    terms = losses(net, rows, known, config)
+    a, b = (r[: config.pictures] for r in rows)
+    half = len(a) // 2
+    source, count = pictures.encoded[a], pictures.units.shape[1]
+    code = torch.cat([net.encode(known.labels[b[:half]]), net.read(pictures.encoded[b[half:]])])
+    edited, wanted = net(source, code).target, source + known.move(a, b)
+    picture, seen = pictures.show(edited)
+    with torch.no_grad():
+        plain, before = pictures.space.decode(wanted), pictures.show(source)[1]
+    return terms | {
+        "latent": config.latent_weight * _distance(edited, wanted, known),
+        "pixels": config.pixel_weight * 4 * F.mse_loss(picture.float(), plain),
+        "units": config.unit_weight * F.mse_loss(seen[:, :count], pictures.units[b]),
+        "person": config.person_weight * F.mse_loss(seen[:, count:], before[:, count:]),
+    }
 
 
 def within(w: Tensor, person: NDArray[np.int64]) -> Tensor:
@@ -172,24 +249,23 @@ def train(config: EditorTraining) -> Editor:
     """
     space = editor_files.load_space(config.space)
     data = labelled.read(config.frames, config.names)
-    teller = Path(config.space).with_name(autoencoder.TOLD)
-    told = teller.exists() and data.told.shape[1] > 0
-    w = tell(autoencoder.load_teller(teller), data) if told else encode(space, data.image)
+    labels = torch.from_numpy(data.labels)
+    beside = Path(config.space).with_name(autoencoder.TOLD)
+    if beside.exists() and data.told.shape[1]:
+        teller = autoencoder.load_teller(beside)
+        w, pose = tell(teller, data), of_pose(teller, data.told)
+    else:
+        w = encode(space, data.image)
+        pose = torch.zeros_like(w)
     count = space.levels if config.every_level else edited_levels(space.levels)
     sizes = EditorConfig(names=config.names, levels=space.levels, edited=count, latent=space.latent)
     path = Path(config.out) / "editor.safetensors"
     if config.editor in editor_baselines.LINEAR:
-        labels, person = torch.from_numpy(data.labels), torch.from_numpy(data.person)
-        net: Editor = editor_baselines.fit_linear(config.editor, sizes, w, labels, person)
+        net: Editor = editor_baselines.fit_linear(
+            config.editor, sizes, w, labels, torch.from_numpy(data.person)
+        )
     else:
-        torch.manual_seed(config.loop.seed)
-        spread = within(w, data.person)
-        mean = loop.run(
-            editor_baselines.build(config.editor, sizes), lambda step: pairs(w, data, config, step),
-            lambda m, b: losses(m, b, config, space, spread), config.loop, config.out, settings=config,
-        )  # fmt: skip
-        assert isinstance(mean, Editor)
-        net = mean
+        net = _trained(config, sizes, data, Known(w, pose, labels, within(w, data.person)), space)
     path.parent.mkdir(parents=True, exist_ok=True)
     editor_files.save_editor(path, config.editor, net)
     if config.editor == "full":
@@ -200,4 +276,29 @@ def train(config: EditorTraining) -> Editor:
             about | told | {"kind": "gan"},
             {},
         )
+    return net
+
+
+def _trained(
+    config: EditorTraining, sizes: EditorConfig, data: labelled.Frames, known: Known,
+    space: editor_files.Space,
+) -> Editor:  # fmt: skip
+    """The editor after both parts."""
+    torch.manual_seed(config.loop.seed)
+    first, second = config.loop, config.drawn
+    net: nn.Module = loop.run(
+        editor_baselines.build(config.editor, sizes),
+        lambda step: pairs(data, config.batch, first.seed, step),
+        lambda m, rows: losses(m, rows, known, config), first, config.out, settings=config,
+    )  # fmt: skip
+    if second.steps:
+        parser, about = load_parser()
+        count = len(aus.profile(str(about["profile"]))) + 1
+        pictures = Pictures(space, parser, encode(space, data.image), units_of(parser, data.image, count))
+        net = loop.run(
+            net, lambda step: pairs(data, config.batch, second.seed + 1, step),
+            lambda m, rows: drawn_losses(m, rows, known, pictures, config), second,
+            Path(config.out) / "drawn", settings=config,
+        )  # fmt: skip
+    assert isinstance(net, Editor)
     return net

@@ -69,6 +69,10 @@ class Imitator(nn.Module):
         self.sketch = Sketch(self.parameters_count)
 
 
+POSE = slice(0, 2)
+"""Columns of pitch and yaw in `parameters`; 0.5 faces the camera."""
+
+
 def parameters(shard: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
     """`(n, P)` y in [0, 1]: pitch, yaw, action units, identity."""
     pose = 0.5 + shard["pose_deg"] / (2 * POSE_RANGE_DEG)
