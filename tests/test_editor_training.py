@@ -366,7 +366,15 @@ def drawn(data: frames.Frames, shift: float = 0.0) -> tuple[editor.Known, editor
     w = editor.encode(space(), data.image)
     known = editor.Known(w, torch.zeros_like(w), torch.from_numpy(data.labels), editor.within(w, data.person))
     seen = editor.units_of(Brightness(), data.image, 6) + shift
-    return known, editor.Pictures(space(), Brightness(), w, seen)
+    of = torch.zeros(len(DISFA), 6, dtype=torch.bool)
+    of[DISFA.index("AU12")] = True
+    return known, editor.Pictures(space(), Brightness(), w, seen, of)
+
+
+def test_labels_are_made_of_both_sides_and_au25_of_the_lip_gap():
+    of = editor.made_of(("AU12", "AU4_L", "AU25"), PROFILE.names)
+    shown = [[n for n, yes in zip([*PROFILE.names, "gap"], row, strict=True) if yes] for row in of.tolist()]
+    assert shown == [["AU12_L", "AU12_R"], ["AU04_L"], ["gap"]]
 
 
 def test_what_e_reads_in_pictures_counts(tmp_path):
@@ -397,6 +405,7 @@ def test_the_editor_asks_for_what_the_generator_leaves_out(tmp_path, monkeypatch
     data = frames.read([str(tmp_path / "frames")])
     known, pictures = drawn(data, 0.2)
     monkeypatch.setattr(editor, "units_of", lambda net, image, count: pictures.units)
+    monkeypatch.setattr(editor, "made_of", lambda names, parameters: pictures.made_of)
     weights.save(tmp_path / "space.safetensors", {"generator.x": torch.zeros(1)}, {"alignment": "face"}, {})
     asked = editor.EditorTraining(
         frames=(str(tmp_path / "frames"),), space=str(tmp_path / "space.safetensors"),
@@ -406,6 +415,8 @@ def test_the_editor_asks_for_what_the_generator_leaves_out(tmp_path, monkeypatch
     )  # fmt: skip
     brighter = editor.train(asked)
     plainer = editor.train(replace(asked, out=str(tmp_path / "plain"), drawn=loop.LoopConfig(steps=0)))
+    again = editor.train(replace(asked, share=0.0)).state_dict()  # resumes, and leaves out what it learnt
+    assert all(torch.equal(v, again[k]) for k, v in plainer.state_dict().items())
     rows = next(editor.pairs(data, 64, 1, 0))
     with torch.no_grad():
         more, less = (

@@ -6,16 +6,16 @@ targets are in the source's pose, which no label names: an editor that is shown 
 head half way to the mean.
 
 Then pictures too, drawn from the encoder's latents, as in use: E reads the edited picture as it reads the
-target's frame, and pose and identity as in the source given back. A generator draws less of a unit than it is
-told; the editor learns to ask for more. R, which judges edits, takes no part. Encoder and generator stay as
-they are.
+target's frame, but what was not asked for, pose and identity as in the source given back. A generator draws
+less of a unit than it is told; the editor learns to ask for more. R, which judges edits, takes no part.
+Encoder and generator stay as they are.
 
 Source: AUEditNet (Jin et al. 2024); terms and weights are our reconstruction, see `networks.editor`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,9 @@ class EditorTraining:
         )
     )
     """The second part; no steps leave it out."""
+    share: float = 0.7
+    """What is kept lies this share of the way from the weights before the second part to those after it:
+    most of what it gains, and less of what it moves beside."""
     loop: loop.LoopConfig = field(
         default_factory=lambda: loop.LoopConfig(steps=4000, lr=1e-3, weight_decay=1e-4, bf16=False)
     )
@@ -104,12 +107,13 @@ class Known:
 @dataclass(frozen=True)
 class Pictures:
     """What draws and looks; of N frames the encoder's latents `encoded` `(N, L, D)` and the action units and
-    lip gap that E reads, `units` `(N, A + 1)`."""
+    lip gap that E reads, `units` `(N, A + 1)`; and which of these a label is made of, `(K, A + 1)`."""
 
     space: editor_files.Space
     parser: Parser
     encoded: Tensor
     units: Tensor
+    made_of: Tensor
 
     def show(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The pictures of latents, and E's readings of them."""
@@ -159,6 +163,13 @@ def units_of(parser: Parser, image: NDArray[np.uint8], count: int, *, batch: int
         part = torch.from_numpy(image[i : i + batch].transpose(0, 3, 1, 2).copy())
         out.append(parser(part.float() / 255).readings[:, :count])
     return torch.cat(out)
+
+
+def made_of(names: Sequence[str], parameters: Sequence[str]) -> Tensor:
+    """`(K, A + 1)` whether a unit of a label is made of a parameter, or, as AU25, of the lip gap."""
+    readings = [*map(aus.parse, parameters), aus.parse("AU25")]
+    wanted = map(aus.parse, names)
+    return torch.tensor([[unit == au and side in ("", s) for au, s in readings] for unit, side in wanted])
 
 
 def pairs(data: labelled.Frames, batch: int, seed: int, step: int) -> Iterator[Rows]:
@@ -227,10 +238,13 @@ def drawn_losses(
     picture, seen = pictures.show(edited)
     with torch.no_grad():
         plain, before = pictures.space.decode(wanted), pictures.show(source)[1]
+        stays = (known.labels[b] - known.labels[a]).abs() < 0.05
+        stays = stays.float() @ pictures.made_of.float() > 0
+        units = torch.where(stays, before[:, :count], pictures.units[b])
     return terms | {
         "latent": config.latent_weight * _distance(edited, wanted, known),
         "pixels": config.pixel_weight * 4 * F.mse_loss(picture.float(), plain),
-        "units": config.unit_weight * F.mse_loss(seen[:, :count], pictures.units[b]),
+        "units": config.unit_weight * F.mse_loss(seen[:, :count], units),
         "person": config.person_weight * F.mse_loss(seen[:, count:], before[:, count:]),
     }
 
@@ -293,12 +307,16 @@ def _trained(
     )  # fmt: skip
     if second.steps:
         parser, about = load_parser()
-        count = len(aus.profile(str(about["profile"]))) + 1
-        pictures = Pictures(space, parser, encode(space, data.image), units_of(parser, data.image, count))
+        of = made_of(config.names, aus.profile(str(about["profile"])).names)
+        units = units_of(parser, data.image, of.shape[1])
+        pictures = Pictures(space, parser, encode(space, data.image), units, of)
+        before = {k: v.clone() for k, v in net.state_dict().items()}
         net = loop.run(
             net, lambda step: pairs(data, config.batch, second.seed + 1, step),
             lambda m, rows: drawn_losses(m, rows, known, pictures, config), second,
             Path(config.out) / "drawn", settings=config,
         )  # fmt: skip
+        after = net.state_dict()
+        net.load_state_dict({k: torch.lerp(before[k], v, config.share) for k, v in after.items()})
     assert isinstance(net, Editor)
     return net
