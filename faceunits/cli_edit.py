@@ -34,7 +34,7 @@ def edit(
     like: Annotated[Path | None, typer.Option(help="photo whose expression is taken")] = None,
     neutral: Annotated[bool, typer.Option("--neutral", help="relax all units first")] = False,
     grid: Annotated[
-        str | None, typer.Option(help="sheet of one unit's values instead: AU12=0:5, AU12=0:5:0.5")
+        str | None, typer.Option(help="sheet of one unit's values instead: AU12 0:5, AU12=0:5:0.5")
     ] = None,
     sequence: Annotated[Path | None, typer.Option(help="video (.mp4) from now to what is asked for")] = None,
     seconds: Annotated[float, typer.Option(help="of the video's movement", min=0.1, max=60)] = 2.0,
@@ -59,7 +59,8 @@ def edit(
     device: Device = "auto",
 ) -> None:
     """Change action units in a photo; only the face moves, everything else stays as it is."""
-    absolute, change = parse(units or [])
+    words, grid = _with_span(units or [], grid)
+    absolute, change = parse(words)
     from faceunits import editing
     from faceunits.gan.files import Files
     from faceunits.io import marking
@@ -143,6 +144,14 @@ def note_of(wanted: dict[int, dict[str, float]], engine: str = "motion") -> dict
         "software": software, "engine": engine, "faces": {str(n): values for n, values in wanted.items()},
         "text": f"Facial expression edited by {software} (intensities 0-5): " + "; ".join(lines),
     }  # fmt: skip
+
+
+def _with_span(units: list[str], grid: str | None) -> tuple[list[str], str | None]:
+    """`--grid AU12 0:5` as `--grid AU12=0:5`: its span arrives among the words."""
+    spans = [word for word in units if ":" in word and "=" not in word]
+    if not grid or "=" in grid or len(spans) != 1:
+        return units, grid
+    return [word for word in units if word != spans[0]], f"{grid}={spans[0]}"
 
 
 def _steps(text: str) -> tuple[str, list[float]]:

@@ -321,6 +321,10 @@ def test_a_grid_and_a_sequence(photo: Path) -> None:
     assert error is None
     with Image.open(page) as image:
         assert image.width == 3 * 320
+    before = page.read_bytes()
+    _, error = run(photo, "AU4=1", "--grid", "AU12", "0:5:2.5", "-o", page)  # the span as a word of its own
+    assert error is None
+    assert page.read_bytes() != before  # AU4 counts as well
     _, error = run(photo, "AU12=5", "--sequence", video, "--seconds", 0.2, "--rate", 10)
     assert error is None
     with av.open(str(video)) as container:
