@@ -15,7 +15,7 @@ Source: AUEditNet (Jin et al. 2024); terms and weights are our reconstruction, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,7 +101,7 @@ class Known:
 
     def move(self, source: Tensor, target: Tensor) -> Tensor:
         """`(B, L, D)` from the latents of some frames to those of others, in the pose of the former."""
-        return (self.w - self.pose)[target] - (self.w - self.pose)[source]
+        return (self.w[target] - self.pose[target]) - (self.w[source] - self.pose[source])
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,15 @@ class Pictures:
 
 
 @torch.no_grad()
+def _each(see: Callable[[Tensor], Tensor], image: NDArray[np.uint8], batch: int) -> Tensor:
+    """What `see` says of pictures `(N, S, S, 3)`, given them as `(B, 3, S, S)` in [0, 1]."""
+    parts = (image[i : i + batch].transpose(0, 3, 1, 2).copy() for i in range(0, len(image), batch))
+    return torch.cat([see(torch.from_numpy(part).float() / 255) for part in parts])
+
+
 def encode(space: editor_files.Space, image: NDArray[np.uint8], *, batch: int = 64) -> Tensor:
     """`(N, L, D)` latents of pictures `(N, S, S, 3)`."""
-    out = []
-    for i in range(0, len(image), batch):
-        part = torch.from_numpy(image[i : i + batch].transpose(0, 3, 1, 2).copy())
-        out.append(space.encode(part.float() / 255))
-    return torch.cat(out)
+    return _each(space.encode, image, batch)
 
 
 @torch.no_grad()
@@ -155,14 +157,9 @@ def of_pose(teller: autoencoder.Teller, told: NDArray[np.float32]) -> Tensor:
     return teller.placed(y, z) - teller.placed(facing, z)
 
 
-@torch.no_grad()
 def units_of(parser: Parser, image: NDArray[np.uint8], count: int, *, batch: int = 64) -> Tensor:
     """`(N, count)` the first readings of E in pictures `(N, S, S, 3)`."""
-    out = []
-    for i in range(0, len(image), batch):
-        part = torch.from_numpy(image[i : i + batch].transpose(0, 3, 1, 2).copy())
-        out.append(parser(part.float() / 255).readings[:, :count])
-    return torch.cat(out)
+    return _each(lambda part: parser(part).readings[:, :count], image, batch)
 
 
 def made_of(names: Sequence[str], parameters: Sequence[str]) -> Tensor:
@@ -195,17 +192,22 @@ def pairs(data: labelled.Frames, batch: int, seed: int, step: int) -> Iterator[R
 
 
 def losses(net: nn.Module, rows: Rows, known: Known, config: EditorTraining) -> loop.Losses:
-    """Labels, codes, the codec, and latents. Half of the targets are named by their labels, half by the code
-    of their latent."""
+    """`code_losses`, and latents. Half of the targets are named by their labels, half by the code of their
+    latent."""
     assert isinstance(net, Editor)
     source, labels = known.w[rows[0]], known.labels[rows[1]]
     target = source + known.move(*rows)
     half = len(labels) // 2
     code = torch.cat([net.encode(labels[:half]), net.read(target[half:])])
-    terms = {
-        "latent": config.latent_weight * _distance(net(source, code).target, target, known),
-        "label": torch.zeros(()), "code": torch.zeros(()), "codec": torch.zeros(()),
-    }  # fmt: skip
+    latent = config.latent_weight * _distance(net(source, code).target, target, known)
+    return {"latent": latent, **code_losses(net, rows, known, config)}
+
+
+def code_losses(net: Editor, rows: Rows, known: Known, config: EditorTraining) -> loop.Losses:
+    """Labels, codes, and the codec, of sources and targets alike."""
+    source, labels = known.w[rows[0]], known.labels[rows[1]]
+    target = source + known.move(*rows)
+    terms = {"label": torch.zeros(()), "code": torch.zeros(()), "codec": torch.zeros(())}
     for w, truth in ((source, known.labels[rows[0]]), (target, labels)):
         label, same, codec = code_loss(net, w, truth)
         terms["label"] = terms["label"] + config.label_weight * label / 2
@@ -225,11 +227,11 @@ def _distance(w: Tensor, wanted: Tensor, known: Known) -> Tensor:
 def drawn_losses(
     net: nn.Module, rows: Rows, known: Known, pictures: Pictures, config: EditorTraining
 ) -> loop.Losses:
-    """`losses` of labels and codes, and for the first pairs of a batch what their pictures show, edited from
+    """`code_losses`, and for the first pairs of a batch what their pictures show, edited from
     the encoder's latents; half of the targets are named by their labels, half by what the editor reads in
     the other frame's latent."""
     assert isinstance(net, Editor)
-    terms = losses(net, rows, known, config)
+    terms = code_losses(net, rows, known, config)
     a, b = (r[: config.pictures] for r in rows)
     half = len(a) // 2
     source, count = pictures.encoded[a], pictures.units.shape[1]
@@ -267,9 +269,9 @@ def train(config: EditorTraining) -> Editor:
     beside = Path(config.space).with_name(autoencoder.TOLD)
     if beside.exists() and data.told.shape[1]:
         teller = autoencoder.load_teller(beside)
-        w, pose = tell(teller, data), of_pose(teller, data.told)
+        w, pose, encoded = tell(teller, data), of_pose(teller, data.told), None
     else:
-        w = encode(space, data.image)
+        w = encoded = encode(space, data.image)
         pose = torch.zeros_like(w)
     count = space.levels if config.every_level else edited_levels(space.levels)
     sizes = EditorConfig(names=config.names, levels=space.levels, edited=count, latent=space.latent)
@@ -279,7 +281,8 @@ def train(config: EditorTraining) -> Editor:
             config.editor, sizes, w, labels, torch.from_numpy(data.person)
         )
     else:
-        net = _trained(config, sizes, data, Known(w, pose, labels, within(w, data.person)), space)
+        known = Known(w, pose, labels, within(w, data.person))
+        net = _trained(config, sizes, data, known, space, encoded)
     path.parent.mkdir(parents=True, exist_ok=True)
     editor_files.save_editor(path, config.editor, net)
     if config.editor == "full":
@@ -295,9 +298,9 @@ def train(config: EditorTraining) -> Editor:
 
 def _trained(
     config: EditorTraining, sizes: EditorConfig, data: labelled.Frames, known: Known,
-    space: editor_files.Space,
+    space: editor_files.Space, encoded: Tensor | None,
 ) -> Editor:  # fmt: skip
-    """The editor after both parts."""
+    """The editor after both parts; what is not `encoded` yet is when the second needs it."""
     torch.manual_seed(config.loop.seed)
     first, second = config.loop, config.drawn
     net: nn.Module = loop.run(
@@ -309,14 +312,14 @@ def _trained(
         parser, about = load_parser()
         of = made_of(config.names, aus.profile(str(about["profile"])).names)
         units = units_of(parser, data.image, of.shape[1])
-        pictures = Pictures(space, parser, encode(space, data.image), units, of)
+        encoded = encode(space, data.image) if encoded is None else encoded
+        pictures = Pictures(space, parser, encoded, units, of)
         before = {k: v.clone() for k, v in net.state_dict().items()}
         net = loop.run(
             net, lambda step: pairs(data, config.batch, second.seed + 1, step),
             lambda m, rows: drawn_losses(m, rows, known, pictures, config), second,
             Path(config.out) / "drawn", settings=config,
         )  # fmt: skip
-        after = net.state_dict()
-        net.load_state_dict({k: torch.lerp(before[k], v, config.share) for k, v in after.items()})
+        net.load_state_dict(loop.between(before, net.state_dict(), config.share))
     assert isinstance(net, Editor)
     return net

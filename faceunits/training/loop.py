@@ -172,3 +172,8 @@ def run(
             os.replace(f"{path}.part", path)
     out_net: nn.Module = mean.module
     return out_net.eval()
+
+
+def between(before: Mapping[str, Tensor], after: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights `share` of the way from some to others; whole numbers are those of `after`."""
+    return {k: torch.lerp(before[k], v, share) if v.is_floating_point() else v for k, v in after.items()}

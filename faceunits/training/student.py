@@ -302,10 +302,7 @@ def averaged(net: Student, start: dict[str, Tensor], share: float, batches: Iter
     Weights of two trainings of one network lie in one basin, and those between them err less than either.
     Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models".
     """
-    state = net.state_dict()
-    net.load_state_dict(
-        {k: torch.lerp(start[k], v, share) if v.is_floating_point() else v for k, v in state.items()}
-    )
+    net.load_state_dict(loop.between(start, net.state_dict(), share))
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
