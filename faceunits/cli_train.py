@@ -95,11 +95,12 @@ def skins(
 def portraits(
     faces: Annotated[Path, typer.Argument(help="folder with the photo sets london, canada and congress")],
     out: Annotated[Path, typer.Argument(help="file to write, .npz")],
+    size: Annotated[int, typer.Option(help="side of the crops in pixels")] = 128,
 ) -> None:
-    """Cut labelled crops for E's training from portraits; people kept out are left out."""
+    """Cut labelled crops for E's and R's training from portraits; people kept out are left out."""
     from faceunits.training import people
 
-    say(f"wrote {people.write(faces, out)} crops to {out}")
+    say(f"wrote {people.write(faces, out, size=size)} crops to {out}")
 
 
 @train.command("detector")

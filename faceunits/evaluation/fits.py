@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from faceunits import estimation, fitting
 from faceunits.errors import InputError
 from faceunits.evaluation import metrics, photos
-from faceunits.fitting.optimise import Recipe
+from faceunits.fitting.optimise import Recipe, reduced
 from faceunits.io.files import printable
 from faceunits.types import FitResult
 
@@ -51,9 +51,16 @@ def read_shard(path: str | Path, count: int) -> dict[str, NDArray[Any]]:
     return shard
 
 
-def crops_of(images: NDArray[np.uint8]) -> F32:
-    """`(B, 3, S, S)` in [0, 1] from `(B, S, S, 3)` uint8."""
-    return (images.transpose(0, 3, 1, 2) / 255).astype(np.float32)
+def crops_of(images: NDArray[np.uint8], size: int = 0) -> F32:
+    """`(B, 3, S, S)` in [0, 1] from `(B, N, N, 3)` uint8; S is N, or `size`."""
+    return resized((images.transpose(0, 3, 1, 2) / 255).astype(np.float32), size or images.shape[1])
+
+
+def resized(crops: F32, size: int) -> F32:
+    """Crops `(B, 3, S, S)` at another size."""
+    if crops.shape[-1] == size:
+        return crops
+    return reduced(torch.from_numpy(crops), size).numpy()
 
 
 def icc_table(names: tuple[str, ...], truth: F32, predicted: F32) -> pd.DataFrame:

@@ -62,10 +62,16 @@ def load_parser(source: str | Path = "parser") -> tuple[Parser, dict[str, Any]]:
 def load_student(source: str | Path = "student") -> tuple[Student, dict[str, Tensor], dict[str, Any]]:
     """R in evaluation mode, what was measured on it (`knots`, `values`, `spread`), and its configuration."""
     state, about = weights.load(source)
-    net = Student(weights.settings(StudentConfig, about, source=source))
+    net = Student(student_config(about, source))
     measured = {k: state.pop(k) for k in MEASURED_ON_STUDENT if k in state}
     weights.fill(net, state, source=source)
     return net.eval().requires_grad_(False), measured, about
+
+
+def student_config(about: dict[str, Any], source: str | Path) -> StudentConfig:
+    """Sizes of the R that a weights file describes."""
+    before = {"kernel": 5, "stride": 2}  # of all R before there was a choice
+    return weights.settings(StudentConfig, before | about, source=source)
 
 
 MEASURED_ON_STUDENT = ("knots", "values", "spread")

@@ -123,6 +123,13 @@ def step_sizes(generator: Generator, parser: Parser, n_au: int, *, least: float 
     return 1 / changed.clamp_min(least)
 
 
+def reduced(crops: Tensor, size: int) -> Tensor:
+    """Crops `(B, 3, S, S)` at another size, without false detail: R looks at larger ones than E and M."""
+    if crops.shape[-1] == size:
+        return crops
+    return torch.nn.functional.interpolate(crops, size=(size, size), mode="bilinear", antialias=True)
+
+
 def observe(
     networks: Networks, crops: Tensor, recipe: Recipe, au_mirror: Tensor, point_mirror: Tensor
 ) -> Target:

@@ -12,12 +12,13 @@ The architecture's R (GE-Net's authors, ACM MM 2020, learn such a regressor from
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from faceunits.errors import WeightsError
 from faceunits.networks.lean import fold
 from faceunits.networks.parser import turned_back
 from faceunits.types import LANDMARK_MIRROR
@@ -37,6 +38,11 @@ class StudentConfig:
     """Columns that a half sees: those around the middle are seen by both, for turned heads."""
     stem: int = 24
     """Channels of the first convolution."""
+    kernel: int = 5
+    """Side of the first convolution."""
+    stride: int = 2
+    """Pixels between the places that it looks at: all that follows costs the same in crops of 128 px at 2 and
+    of 192 px at 3."""
     channels: tuple[int, ...] = (48, 96, 192)
     """Of the stages at a quarter, an eighth and a sixteenth of the crop's resolution."""
     blocks: tuple[int, ...] = (1, 2, 2)
@@ -74,8 +80,8 @@ class Block(nn.Module):
         return F.relu(x + self.bn2(self.conv2(out)))
 
 
-def _reduce(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, kernel, 2, kernel // 2, bias=False)
+def _reduce(inputs: int, outputs: int, kernel: int, stride: int = 2) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
@@ -93,7 +99,7 @@ class Student(nn.Module):
         self.config = config
         a, b, c = config.channels
         self.eye = nn.Sequential(
-            _reduce(3, config.stem, 5),
+            _reduce(3, config.stem, config.kernel, config.stride),
             _reduce(config.stem, a, 3), *(Block(a) for _ in range(config.blocks[0])),
             _reduce(a, b, 3), *(Block(b) for _ in range(config.blocks[1])),
         )  # fmt: skip
@@ -101,7 +107,8 @@ class Student(nn.Module):
         self.squeeze = nn.Sequential(
             nn.Conv2d(c, config.squeeze, 1, bias=False), nn.BatchNorm2d(config.squeeze), nn.ReLU()
         )
-        rows, columns = -(-(config.size - config.top) // 16), -(-config.half // 16)
+        step = 8 * config.stride
+        rows, columns = -(-(config.size - config.top) // step), -(-config.half // step)
         self.hidden = nn.Sequential(nn.Linear(config.squeeze * rows * columns, config.hidden), nn.ReLU())
         outputs = config.known + config.n_identity + 2 * config.landmarks
         self.answer = nn.Linear(config.hidden, outputs)
@@ -151,6 +158,33 @@ class Student(nn.Module):
             torch.cat([mean, readings[:count, known:]], 1),
             (doubt[:count] + doubt_turned) / 2,
         )
+
+
+def finer(state: dict[str, Tensor], old: StudentConfig, new: StudentConfig) -> dict[str, Tensor]:
+    """Weights of an R of `old` for one of `new`, alike but for larger crops and a wider first convolution, so
+    that it says nearly the same of the same face.
+
+    The first convolution is read between its taps: where a pixel of the larger crop lies at u pixels of the
+    smaller one, its weight is that at u, over the number of pixels that share the place of one.
+
+    Raises:
+        WeightsError: the two differ in what comes after, or do not step alike.
+    """
+    ratio = new.size / old.size
+    like = {f: getattr(new, f) for f in ("size", "left", "top", "half", "kernel", "stride")}
+    if replace(old, **like) != new or new.stride != ratio * old.stride:
+        raise WeightsError(
+            f"expected {old} but for the crop and its first convolution, strides in the ratio of the crops; "
+            f"got {new}"
+        )
+    taps = torch.arange(new.kernel) - new.kernel // 2
+    at = (taps + 0.5) / ratio - 0.5 + old.kernel // 2
+    near = (1 - (at[:, None] - torch.arange(old.kernel)).abs()).clamp_min(0) / ratio
+    out, first = dict(state), "eye.0.0.weight"
+    out[first] = torch.einsum("ocij,ki,lj->ockl", state[first].float(), near, near)
+    mean = state["mean"].clone()  # the first pixel is centred on (0, 0) in both
+    mean[-2 * new.landmarks :] += 0.5 / old.size - 0.5 / new.size
+    return out | {"mean": mean}
 
 
 def lean(student: Student) -> Student:

@@ -43,12 +43,21 @@ class Look:
     lash: float = 0.7  # darkness of the lid rims
     noise: float = 0.0  # strength of skin texture
     wrinkle: float = 0.0  # darkening where the skin is compressed
+    folds: tuple[float, ...] = ()  # darkness of each of `FOLDS`, which the skin keeps at rest
+    fold_edge: float = 1.0  # > 1 narrower
     pupil: float = 0.045
     mouth_shade: float = 0.0  # how much nearly closed lips keep the light out
     noise_seed: int = 0
     real: Skin | None = None  # a real person's pixels instead of the painted skin
     real_eyes: bool = False
     real_gain: F32 = field(default_factory=lambda: rgb(1, 1, 1))
+
+
+FOLDS: dict[str, tuple[str, ...]] = {
+    "nasolabial": ("mouthSmile",), "crow's feet": ("cheekRaiser", "eyeSquint"), "frown": ("browDown",),
+    "nose": ("noseSneer",), "forehead": ("browInnerUp", "browOuterUp"), "chin": ("mouthShrugLower",),
+}  # fmt: skip
+"""Folds that older skin keeps, each where these shapes compress it."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,14 @@ def recoloured(rng: np.random.Generator, look: Look) -> Look:
     gain = np.clip(_skin_tone(rng) / np.maximum(look.real.color, 0.05), 0.35, 1.7).astype(np.float32)
     hair = look.hair if rng.random() < 0.5 else look.hair * gain.min()
     return replace(look, real_gain=gain, skin=look.real.color * gain, hair=hair.astype(np.float32))
+
+
+def folded(rng: np.random.Generator, look: Look) -> Look:
+    """A face with folds that stay at rest, as older people have: they are no sign of a muscle at work."""
+    age = rng.uniform(0.3, 1)
+    folds = tuple(float(age * rng.uniform(0, 0.6) * (rng.random() < 0.7)) for _ in FOLDS)
+    eyes = max(look.under_eye, age * rng.uniform(0, 0.35))
+    return replace(look, folds=folds, fold_edge=float(np.exp(rng.uniform(-0.3, 1.4))), under_eye=eyes)
 
 
 def ita_deg(skin: NDArray[np.floating]) -> float:

@@ -25,6 +25,31 @@ FIXED = ("eyeBlink", "eyeLook", "jawOpen")
 AREAS = ("brow", "eye", "cheek", "nose", "mouth", "jaw")
 """A shape may take others of its area along."""
 
+COMPANY: dict[str, dict[str, float]] = {
+    "cheekRaiser": {"eyeSquint": 0.6, "browDown": 0.15},
+    "mouthSmile": {"cheekRaiser": 0.45, "eyeSquint": 0.25, "mouthUpperUp": 0.25, "mouthLowerDown": 0.15,
+                   "mouthDimple": 0.15},
+    "mouthUpperUp": {"noseSneer": 0.25, "cheekRaiser": 0.15},
+    "noseSneer": {"mouthUpperUp": 0.25, "browDown": 0.4, "eyeSquint": 0.25},
+    "browInnerUp": {"browOuterUp": 0.3},
+    "browOuterUp": {"browInnerUp": 0.3, "eyeWide": 0.15},
+    "browDown": {"eyeSquint": 0.2},
+    "eyeWide": {"browOuterUp": 0.2},
+    "eyeSquint": {"cheekRaiser": 0.35, "browDown": 0.1},
+    "mouthFrown": {"mouthShrugLower": 0.3, "mouthStretch": 0.15},
+    "mouthStretch": {"mouthLowerDown": 0.2, "mouthDimple": 0.2},
+    "mouthShrugLower": {"mouthPress": 0.2, "mouthFrown": 0.15},
+    "mouthPress": {"mouthShrugLower": 0.2, "mouthDimple": 0.2, "mouthRollUpper": 0.2},
+    "mouthDimple": {"mouthPress": 0.25, "mouthSmile": 0.15},
+    "mouthLowerDown": {"mouthStretch": 0.15},
+    "mouthPucker": {"mouthFunnel": 0.3},
+    "mouthFunnel": {"mouthPucker": 0.3},
+}  # fmt: skip
+"""At most so much of other shapes is seen with a movement in some people, though its action unit alone is
+at work: a raised cheek narrows the eye, a wide smile raises the cheek and bares teeth, a wrinkled nose
+pulls brows down. After what the FACS manual lists as changes of an action unit's appearance; the shares
+are ours."""
+
 WAVES = 4
 """Waves that bend a face."""
 
@@ -72,8 +97,9 @@ def _parts(names: tuple[str, ...]) -> list[_Part]:
 
 
 def draw(
-    rng: np.random.Generator, names: tuple[str, ...], *, strength: float = 1.0, bend_cm: float = 0.0
-) -> Muscles:
+    rng: np.random.Generator, names: tuple[str, ...], *, strength: float = 1.0, bend_cm: float = 0.0,
+    company: float = 0.0, rest: float = 1.0,
+) -> Muscles:  # fmt: skip
     """One person's muscles.
 
     Args:
@@ -81,11 +107,13 @@ def draw(
         names: of the rig's shapes; `_L` and `_R` end the names of the two sides.
         strength: 1 for the usual spread, 0 for the rig's own shapes.
         bend_cm: spread of each wave of the face itself; 0 for the rig's own faces.
+        company: share of `COMPANY` that may come along; 0 for none.
+        rest: how much a face at rest may look active, as a factor.
     """
     count = len(names)
     gain, onset = np.ones(count), np.ones(count)
     turn = np.tile(np.eye(3), (count, 1, 1))
-    wave, mix, rest = np.zeros((count, 5)), np.zeros((count, count)), np.zeros(count)
+    wave, mix, quiet = np.zeros((count, 5)), np.zeros((count, count)), np.zeros(count)
     mirrored = np.diag([-1.0, 1.0, 1.0])
     for part in _parts(names):
         own_gain = np.exp(strength * rng.normal(0, 0.2))
@@ -94,7 +122,7 @@ def draw(
         own_wave = np.array([strength * rng.uniform(0, 0.35), *rng.normal(0, 0.6, 3), rng.uniform(0, 6.3)])
         friend = part.others[int(rng.integers(len(part.others)))] if part.others else ()
         share = strength * rng.normal(0, 0.12)
-        at_rest = strength * rng.normal(0, 0.1) * (rng.random() < 0.35)
+        at_rest = rest * strength * rng.normal(0, 0.1) * (rng.random() < 0.35)
         if part.fixed:
             continue
         for i in part.sides:
@@ -104,7 +132,8 @@ def draw(
             turn[i] = mirrored @ own_turn @ mirrored if right else own_turn
             wave[i] = own_wave
             wave[i, 1] *= -1 if right else 1
-            rest[i] = np.clip(at_rest + strength * rng.normal(0, 0.02), -0.25, 0.25)
+            limit = 0.25 * max(1.0, rest)
+            quiet[i] = np.clip(at_rest + strength * rng.normal(0, 0.02), -limit, limit)
             for j in friend:
                 if names[j][-2:] == names[i][-2:] or not names[j].endswith(("_L", "_R")):
                     mix[i, j] = share
@@ -112,7 +141,26 @@ def draw(
     if bend_cm > 0:  # drawn only where asked for: the shards of earlier seeds stay what they were
         sizes, periods = rng.normal(0, bend_cm, (WAVES, 3)), rng.normal(0, 0.4, (WAVES, 3))
         bend = np.concatenate([sizes, periods, rng.uniform(0, 6.3, (WAVES, 1))], 1)
-    return Muscles(*(a.astype(np.float32) for a in (gain, onset, turn, wave, mix, rest, bend)))
+    if company > 0:
+        mix += _company(rng, names, company)
+    return Muscles(*(a.astype(np.float32) for a in (gain, onset, turn, wave, mix, quiet, bend)))
+
+
+def _company(rng: np.random.Generator, names: tuple[str, ...], most: float) -> NDArray[np.float64]:
+    """`(E, E)` shares of other shapes that come along with each, for one person; the same on both sides."""
+    sides = {names[p.sides[0]].removesuffix("_L").removesuffix("_R"): p.sides for p in _parts(names)}
+    out = np.zeros((len(names), len(names)))
+    for source, others in COMPANY.items():
+        for other, high in others.items():
+            share = most * high * rng.uniform()
+            for i in sides.get(source, ()):
+                for j in sides.get(other, ()):
+                    sided = [names[k][-2:] if names[k].endswith(("_L", "_R")) else "" for k in (i, j)]
+                    if "" in sided:  # what has no sides is moved by both
+                        out[i, j] = share / len(sides[source])
+                    elif sided[0] == sided[1]:
+                        out[i, j] = share
+    return out
 
 
 def bent(muscles: Muscles, points: F32) -> F32:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceunits.alignment import warp
-from faceunits.rig import raster, shade, shape
-from faceunits.rig.look import PLAIN, PLAIN_LIGHT, Light, Look
+from faceunits.rig import blend, raster, shade, shape
+from faceunits.rig.look import FOLDS, PLAIN, PLAIN_LIGHT, Light, Look
 from faceunits.rig.muscles import Muscles
 from faceunits.rig.shape import FaceModel
 
@@ -64,6 +64,7 @@ class Static:
     kind: NDArray[np.uint8]
     rim: F32
     places: dict[str, F32] = field(repr=False)
+    folds: F32 = field(repr=False)
     noise: F32 = field(repr=False)
 
 
@@ -79,7 +80,29 @@ def prepare(model: FaceModel, *, seed: int = 0) -> Static:
     near = np.abs(model.neutral[:, 1] - edge[:, 1].mean()) < 2.5
     gaps = np.linalg.norm(model.neutral[near][:, None] - edge[None], axis=2)
     rim[near] = gaps.min(1)
-    return Static(kind=kind, rim=rim, places=_places(model), noise=_noise(np.random.default_rng(seed)))
+    return Static(kind=kind, rim=rim, places=_places(model), folds=_folds(model),
+                  noise=_noise(np.random.default_rng(seed)))  # fmt: skip
+
+
+def _folds(model: FaceModel) -> F32:
+    """`(K, V)` in [0, 1] how much the shapes of each of `look.FOLDS` compress the skin of the mean face."""
+    out = []
+    for stems in FOLDS.values():
+        weights = [float(n.removesuffix("_L").removesuffix("_R") in stems) for n in model.expression_names]
+        moved = model.neutral.copy()
+        blend.add(moved, np.array(weights, np.float32), model.expression)
+        squeeze = _squeeze(model, model.neutral, moved)
+        out.append(squeeze / max(float(squeeze.max()), 1e-6))
+    return np.stack(out)
+
+
+def _squeeze(model: FaceModel, rest: F32, points: F32) -> F32:
+    """`(V,)` in [0, 0.5]: share of the area around each vertex of the face that a movement takes away, of
+    which the first eighth folds nothing."""
+    before, after = raster.areas(rest, model.triangles), raster.areas(points, model.triangles)
+    squeeze = np.clip(1 - after / np.maximum(before, 1e-6) - 0.12, 0, 0.5)
+    out: F32 = (squeeze * (model.vert_geometry == 0)).astype(np.float32)
+    return out
 
 
 def _places(model: FaceModel) -> dict[str, F32]:
@@ -137,9 +160,11 @@ def draw(model: FaceModel, static: Static, scene: Scene, size: int, backdrop: F3
         size: pixels per side of the crop.
         backdrop: `(S, S, 3)` float32 in [0, 1] behind the head; mid grey when None.
     """
-    rest = shape.vertices(model, scene.identity, np.zeros_like(scene.weights), muscles_=scene.muscles)
+    face = shape.built(model, scene.identity, scene.muscles)
+    nothing = np.zeros_like(scene.weights)
+    rest = shape.vertices(model, scene.identity, nothing, muscles_=scene.muscles, face=face)
     points = shape.vertices(
-        model, scene.identity, scene.weights, gaze_deg=scene.gaze_deg, muscles_=scene.muscles
+        model, scene.identity, scene.weights, gaze_deg=scene.gaze_deg, muscles_=scene.muscles, face=face
     )
     rotate = shape.rotation(scene.pitch_deg, scene.yaw_deg)
     screen = shape.project(model, points, rotate, distance=scene.distance)
@@ -163,9 +188,10 @@ def _shade(
     look, light = scene.look, scene.light
     crease = np.zeros(len(points), np.float32)
     if look.wrinkle > 0:
-        before, after = raster.areas(rest, model.triangles), raster.areas(points, model.triangles)
-        squeeze = np.clip(1 - after / np.maximum(before, 1e-6) - 0.12, 0, 0.5)
-        crease = (look.wrinkle * squeeze * (model.vert_geometry == 0)).astype(np.float32)
+        crease += np.float32(look.wrinkle) * _squeeze(model, rest, points)
+    if look.folds:
+        for dark, place in zip(look.folds, static.folds, strict=True):
+            crease += np.float32(dark) * place ** np.float32(look.fold_edge)
     tint = np.ones((len(points), 4), np.float32)
     tint[:, 1:3] -= look.redness * static.places["redness"][:, None] * np.array([0.45, 0.35], np.float32)
     tint[:, :3] *= 1 - look.under_eye * static.places["under_eye"][:, None]

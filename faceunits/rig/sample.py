@@ -73,6 +73,27 @@ def dense(rng: np.random.Generator, profile: Profile, n_identity: int) -> Sample
     return _seen(rng, strength, n_identity)
 
 
+def smiles(rng: np.random.Generator, profile: Profile, n_identity: int) -> Sample:
+    """What most portraits show: a smile with or without cheeks and teeth, and little else; or rest (20 %).
+
+    Beside natural faces these teach how seldom anything but 6, 12 and 25 is at work in a smile.
+    """
+    strength = np.zeros(len(profile), np.float32)
+    if rng.random() > 0.2:
+        peak = rng.uniform(0.1, 1)
+        _raise(rng, strength, profile, "AU12", peak)
+        if rng.random() < 0.75:
+            _raise(rng, strength, profile, "AU06", peak * rng.uniform(0.1, 1.1))
+        if rng.random() < 0.65:  # lips part
+            _raise(rng, strength, profile, "AU16", peak * rng.uniform(0.1, 0.6))
+            _raise(rng, strength, profile, "AU10", peak * rng.uniform(0.05, 0.5))
+            _raise(rng, strength, profile, "AU26", rng.uniform(0, 0.25))
+        if rng.random() < 0.25:
+            units = sorted({p.name[:4] for p in profile.parameters})
+            _raise(rng, strength, profile, str(rng.choice(units)), rng.uniform(0.05, 0.7))
+    return _seen(rng, strength, n_identity)
+
+
 def _seen(rng: np.random.Generator, strength: F32, n_identity: int) -> Sample:
     """A random person and pose for given action units."""
     spread = rng.uniform(0.6, 1.0)

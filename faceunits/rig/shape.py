@@ -170,9 +170,18 @@ def aperture(vertices: F32, landmarks: I32) -> F32:
     return np.array([np.mean(eye) for eye in gaps], np.float32)
 
 
+def built(model: FaceModel, identity: F32, muscles_: Muscles | None = None) -> F32:
+    """`(V, 3)` the face before any muscle moves, cm; arguments as for `vertices`."""
+    out = model.neutral.copy()
+    blend.add(out, identity.astype(np.float32), model.identity)
+    if muscles_ is not None:
+        out += muscles.bent(muscles_, model.neutral)
+    return out
+
+
 def vertices(
     model: FaceModel, identity: F32, weights: F32, *, gaze_deg: tuple[float, float] = (0.0, 0.0),
-    muscles_: Muscles | None = None,
+    muscles_: Muscles | None = None, face: F32 | None = None,
 ) -> F32:  # fmt: skip
     """`(V, 3)` positions in cm.
 
@@ -183,14 +192,12 @@ def vertices(
             shape must not overshoot it.
         gaze_deg: up and to the subject's left; turns the eyeballs, the lids follow the shapes.
         muscles_: how this person's muscles differ from the rig's; the rig's own when None.
+        face: `built` of the same arguments, for callers that have it.
 
     Blink is scaled by how wide this identity's eyes are, and the eyeballs recede under the lids;
     without both, wide eyes stay open at full blink.
     """
-    out = model.neutral.copy()
-    blend.add(out, identity.astype(np.float32), model.identity)
-    if muscles_ is not None:
-        out += muscles.bent(muscles_, model.neutral)
+    out = built(model, identity, muscles_) if face is None else face.copy()
     weights = np.clip(weights, 0, 1).astype(np.float32)
     gain = aperture(out, model.landmarks) / aperture(model.neutral, model.landmarks)
     blink = [model.expression_names.index("eyeBlink" + s) for s in ("_L", "_R")]

@@ -33,7 +33,8 @@ class SynthConfig:
     look: str = "varied"
     """`varied`, or `plain` (the fixed look that M imitates)."""
     parameters: str = "natural"
-    """`natural`, `dense` (many units at once), or `uniform` (GE-Net, section 4.1)."""
+    """`natural`, `smiles` (as portraits show them), `dense` (many units at once), or `uniform` (GE-Net,
+    section 4.1)."""
     profile: str = "default"
     """Action-unit profile: `default` or `paper23`."""
     n_identity: int = 60
@@ -48,6 +49,13 @@ class SynthConfig:
     """How much they differ, from and to; see `rig.muscles.draw`."""
     bend_cm: float = 0.0
     """How much the faces of those people are built differently from any identity of the rig."""
+    company: float = 0.0
+    """How much of what the FACS manual lists as seen with a movement comes along in those people
+    (`rig.muscles.COMPANY`)."""
+    rest: float = 1.0
+    """How much those people may look active at rest; see `rig.muscles.draw`."""
+    folds: float = 0.0
+    """Share of the faces whose skin keeps folds at rest (`rig.look.folded`)."""
     recolour: float = 0.0
     """Share of the faces whose real skin gets another tone (`rig.look.recoloured`)."""
     jitter: bool = True
@@ -66,6 +74,8 @@ class Stage:
     weights: F32
     skins: list[skin.Skin]
     gap: tuple[float, float]
+    marks: F32
+    """`(D, 68, 3)` the identity modes at the landmarks."""
 
 
 @cache
@@ -75,7 +85,8 @@ def stage(config: SynthConfig) -> Stage:
     profile = aus.profile(config.profile)
     weights = model.shape_weights(profile)
     people = skin.load(config.skins) if config.skins else []
-    return Stage(model, render.prepare(model), profile, weights, people, _gap_range(model, profile, weights))
+    gap, marks = _gap_range(model, profile, weights), model.identity[:, model.landmarks]
+    return Stage(model, render.prepare(model), profile, weights, people, gap, marks)
 
 
 def _gap_range(model: shape.FaceModel, profile: aus.Profile, weights: F32) -> tuple[float, float]:
@@ -93,10 +104,12 @@ def gap_cm(points: F32) -> float:
 
 def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple[sample.Sample, render.Scene]:
     """Draws the parameters of one face and its look."""
-    draws = {"natural": sample.natural, "dense": sample.dense, "uniform": sample.uniform}
+    draws = {
+        "natural": sample.natural, "smiles": sample.smiles, "dense": sample.dense, "uniform": sample.uniform,
+    }  # fmt: skip
     draw = draws.get(config.parameters)
     if draw is None:
-        raise ConfigError(f"expected parameters natural, dense or uniform; got {config.parameters!r}")
+        raise ConfigError(f"expected parameters {', '.join(draws)}; got {config.parameters!r}")
     face = draw(rng, stage_.profile, config.n_identity)
     identity = shape.identity_weights(stage_.model, face.identity)
     weights = face.au @ stage_.weights
@@ -124,9 +137,12 @@ def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple
         low, high = config.muscle_strength
         strength = rng.uniform(low, high) if low < high else low
         names = stage_.model.expression_names
-        seen = replace(seen, muscles=muscles.draw(rng, names, strength=strength, bend_cm=config.bend_cm))
+        extra = {"bend_cm": config.bend_cm, "company": config.company, "rest": config.rest}
+        seen = replace(seen, muscles=muscles.draw(rng, names, strength=strength, **extra))
     if config.recolour > 0 and rng.random() < config.recolour:
         seen = replace(seen, look=look.recoloured(rng, seen.look))
+    if config.folds > 0 and rng.random() < config.folds:
+        seen = replace(seen, look=look.folded(rng, seen.look))
     return face, seen
 
 
@@ -158,8 +174,8 @@ def truth(on: Stage, face: sample.Sample, seen: render.Scene, marks: F32) -> dic
     """The parameters that a picture of a face shows: `au`, `identity`, `pose_deg`, `lip_gap` of a row.
     `marks` are its `Render.marks`."""
     # lips that part at rest are parted: the gap is measured from the rig's closed mouth
-    rest = shape.vertices(on.model, seen.identity, np.zeros_like(seen.weights))
-    opened = gap_cm(marks) - gap_cm(rest[on.model.landmarks])
+    rest = on.model.neutral[on.model.landmarks] + np.einsum("d,dkc->kc", seen.identity, on.marks)
+    opened = gap_cm(marks) - gap_cm(rest)
     return {
         "au": face.au, "identity": face.identity,
         "pose_deg": np.array([seen.pitch_deg, seen.yaw_deg], np.float32),

@@ -2,8 +2,8 @@
 
 Squared error in standard units, whose optimum is the mean: an absolute error pulls sparse action units to
 zero. Of portraits R learns what E makes of them (the paper's authors label faces with GE-Net and learn a
-faster method, ACM MM 2020), or the mean of E and an earlier R; that people asked for a neutral face are at
-rest; and that two views of one portrait say the same.
+faster method, ACM MM 2020), that people asked for a neutral face are at rest, and that two views of one
+portrait say the same.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from faceunits import aus, estimation, fitting, weights
+from faceunits import aus, fitting, weights
 from faceunits.errors import ConfigError
 from faceunits.evaluation.fits import crops_of
 from faceunits.fitting import curves
-from faceunits.fitting.models import MEASURED_ON_STUDENT
-from faceunits.networks.student import Student, StudentConfig
+from faceunits.fitting.models import MEASURED_ON_STUDENT, student_config
+from faceunits.networks.student import Student, StudentConfig, finer
 from faceunits.training import loop, shards
 from faceunits.training.parser import codes, likely_errors, reading_names
 
@@ -40,8 +40,8 @@ class StudentTraining:
     """Data and weights of the loss."""
 
     renders: tuple[str, ...] = ()
-    """Folders of shards made by `synth`; all are held in memory (50 kB a face), new ones join. Plain ones
-    beside the varied keep R at home in the pictures that M draws."""
+    """Folders of shards made by `synth`; all are held in memory (50 kB a face of 128 px), new ones join.
+    Plain ones beside the varied keep R at home in the pictures that M draws."""
     valid: str = ""
     """Folder of varied shards that train nothing: the curves, the doubt and the validation figures."""
     photos: str = ""
@@ -49,7 +49,7 @@ class StudentTraining:
     out: str = ""
     """Folder of checkpoints."""
     init: str = ""
-    """Weights of R to start from, and to teach portraits beside E; empty for none."""
+    """Weights of R to start from; empty for none."""
     share: float = 1.0
     """Of the trained weights in what is kept; the rest are those of `init`, see `averaged`."""
     profile: str = "default"
@@ -60,6 +60,12 @@ class StudentTraining:
     """See `networks.student.StudentConfig`."""
     blocks: tuple[int, ...] = (1, 2, 2)
     """See `networks.student.StudentConfig`."""
+    size: int = 128
+    """Side of the crops in pixels; renders of another size are brought to it."""
+    kernel: int = 5
+    """See `networks.student.StudentConfig`."""
+    stride: int = 2
+    """See `networks.student.StudentConfig`: 3, with a kernel of 9, for crops of 192 px."""
     batch: int = 64
     """Renders per step."""
     photo_batch: int = 6
@@ -88,8 +94,8 @@ class StudentTraining:
 class Faces:
     """Renders held in memory, with what R should say of them."""
 
-    def __init__(self, folders: tuple[str, ...]) -> None:
-        self.folders = folders
+    def __init__(self, folders: tuple[str, ...], size: int = 128) -> None:
+        self.folders, self.size = folders, size
         self.known: set[Path] = set()
         self.images: list[NDArray[np.uint8]] = []
         self.codes: list[F32] = []
@@ -107,8 +113,13 @@ class Faces:
                 continue
             self.known.add(path)
             with np.load(path) as pack:
-                self.images.append(pack["image"])
-                self.points.append(pack["landmarks"].astype(np.float32))
+                image, points = pack["image"], pack["landmarks"].astype(np.float32)
+                if image.shape[1] != self.size:  # plain faces are as large as M draws them
+                    points = (points + 0.5) * np.float32(self.size / image.shape[1]) - 0.5
+                    larger = crops_of(image, self.size).transpose(0, 2, 3, 1)
+                    image = (255 * larger + 0.5).clip(0, 255).astype(np.uint8)
+                self.images.append(image)
+                self.points.append(points)
                 self.codes.append(codes({k: pack[k] for k in ("au", "lip_gap", "pose_deg", "identity")}))
         self.sizes = np.array([len(i) for i in self.images])
 
@@ -134,19 +145,22 @@ class Portraits:
     points: F32
 
 
-def portraits(path: str, student: str = "") -> Portraits:
-    """Portraits of `people.write` as the shipped E reads them, on the scale of the parameters; with weights
-    of R, the mean of what both say."""
+def portraits(path: str) -> Portraits:
+    """Portraits of `people.write` as the shipped E reads them, before its curves.
+
+    What R learns is a mean over what a face might be doing, and its own curves carry that to the scale of the
+    parameters; taught what E says after its curves, R would stretch the same reading twice.
+    """
     with np.load(path) as pack:
         image, rest = pack["image"], pack["neutral"]
-    read: list[tuple[F32, F32]] = []
-    for r in (None, student) if student else (None,):
-        teacher = fitting.load("parser", "generator", "fitting", student=r)
-        parts = [fitting.read(crops_of(image[i : i + 32]), teacher) for i in range(0, len(image), 32)]
-        told = estimation.join(parts)
-        read.append((codes(vars(told)), told.landmarks))
-    code, points = (np.mean(of, 0) for of in zip(*read, strict=True))
-    return Portraits(image, rest, code, points)
+    teacher = fitting.load("parser", "generator", "fitting")
+    read: list[tuple[Tensor, Tensor]] = []
+    with torch.inference_mode():
+        for i in range(0, len(image), 32):
+            crops = torch.from_numpy(crops_of(image[i : i + 32], teacher.crop_size))
+            read.append(teacher.reader(crops)[:2])
+    points, code = (torch.cat(of).numpy() for of in zip(*read, strict=True))
+    return Portraits(image, rest, code, (points + 0.5) * (image.shape[1] / teacher.crop_size) - 0.5)
 
 
 class Batches:
@@ -273,17 +287,21 @@ def losses(net: nn.Module, batch: Batch, config: StudentTraining) -> loop.Losses
 def build(config: StudentTraining, faces: Faces) -> Student:
     """R of a training configuration, in the standard units of the faces."""
     mirror = aus.profile(config.profile).mirror()
-    size = faces.images[0].shape[1]
+    size = config.size
     sizes = StudentConfig(
         size=size, left=size // 8, top=size // 8, half=size // 2,
-        channels=config.channels, blocks=config.blocks,
+        kernel=config.kernel, stride=config.stride, channels=config.channels, blocks=config.blocks,
         au_mirror=tuple(int(k) for k in mirror), n_identity=config.n_identity,
     )  # fmt: skip
     net = Student(sizes)
     if config.share < 1 and not config.init:
         raise ConfigError("expected weights to start from (init), since a share of them is kept; got none")
     if config.init:
-        state = {k: v for k, v in weights.load(config.init)[0].items() if k not in MEASURED_ON_STUDENT}
+        state, about = weights.load(config.init)
+        before = student_config(about, config.init)
+        state = {k: v for k, v in state.items() if k not in MEASURED_ON_STUDENT}
+        if before.size != size:
+            state = finer(state, before, sizes)
         weights.fill(net, state, source=config.init)
     else:
         points = np.concatenate(faces.points) / sizes.size
@@ -366,10 +384,10 @@ def export(net: Student, measured: dict[str, Tensor], config: StudentTraining, p
 def train(config: StudentTraining) -> Student:
     """Trains R and writes `student.safetensors` into the output folder."""
     torch.manual_seed(config.loop.seed)
-    faces, valid = Faces(config.renders), Faces((config.valid,))
+    faces, valid = Faces(config.renders, config.size), Faces((config.valid,), config.size)
     faces.refresh()
     valid.refresh()
-    people = portraits(config.photos, config.init) if config.photos else None
+    people = portraits(config.photos) if config.photos else None
     net = build(config, faces)
     mean = loop.run(
         net, lambda step: iter(Batches(config, faces, people, step)), lambda m, b: losses(m, b, config),
