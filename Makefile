@@ -45,9 +45,9 @@ PHOTOS := $(abspath $(FACEUNITS_FACES))
 results: $(VENV)/installed
 	@test -d "$(FACEUNITS_FACE_MODEL)" && test -d "$(FACEUNITS_FACES)/london" || { echo "name the folders: make results FACEUNITS_FACE_MODEL=... FACEUNITS_FACES=..."; exit 1; }
 	test -e $(SHARDS)/skins || $(BIN)/faceunits skins $(FACEUNITS_FACE_MODEL) $(FACEUNITS_FACES) $(SHARDS)/skins
-	$(BIN)/faceunits synthesize $(SHARDS) --count 200 --set rig=$(FACEUNITS_FACE_MODEL) --set look=plain --set seed=900101 --set shard=200
-	$(BIN)/faceunits synthesize $(SHARDS) --count 2000 --set rig=$(FACEUNITS_FACE_MODEL) --set skins=$(SHARDS)/skins/skins_kept_out.npz --set seed=900102 --set shard=2000
-	$(BIN)/faceunits synthesize $(SHARDS) --count 400 --set rig=$(FACEUNITS_FACE_MODEL) --set skins=$(SHARDS)/skins/skins_kept_out.npz --set seed=900103 --set shard=400 --set muscles=1
+	$(BIN)/faceunits synthesize $(SHARDS) --count 200 --set rig=$(FACEUNITS_FACE_MODEL) --set look=plain --set size=192 --set seed=900101 --set shard=200
+	$(BIN)/faceunits synthesize $(SHARDS) --count 2000 --set rig=$(FACEUNITS_FACE_MODEL) --set skins=$(SHARDS)/skins/skins_kept_out.npz --set size=192 --set seed=900102 --set shard=2000
+	$(BIN)/faceunits synthesize $(SHARDS) --count 400 --set rig=$(FACEUNITS_FACE_MODEL) --set skins=$(SHARDS)/skins/skins_kept_out.npz --set size=192 --set seed=900103 --set shard=400 --set muscles=1
 	for kind in neutral smiling; do mkdir -p $(SHARDS)/kept_out/$$kind && for person in $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('faceunits/evaluation/kept_out.toml', 'rb'))['london'])"); do ln -sf $(PHOTOS)/london/$$kind/$$person.jpg $(SHARDS)/kept_out/$$kind/ || exit 1; done || exit 1; done
 	$(BIN)/faceunits evaluate fit --recipe fast --plain $(SHARDS)/plain_900101_00000.npz --varied $(SHARDS)/varied_900102_00000.npz --faces $(FACEUNITS_FACES) -o docs/results
 	$(BIN)/faceunits evaluate fit --recipe default --count 100 --plain $(SHARDS)/plain_900101_00000.npz --varied $(SHARDS)/varied_900102_00000.npz --faces $(FACEUNITS_FACES) -o docs/results

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from faceunits import fitting
-from faceunits.errors import ConfigError, ParameterError
+from faceunits.errors import ConfigError
 from faceunits.io.files import printable
 from faceunits.types import Reading
 
@@ -97,14 +97,9 @@ class OnnxReader:
         """Parameters of aligned faces; see `fitting.read`.
 
         Raises:
-            ParameterError: crops of another size.
+            ParameterError: something else than a batch of square crops.
         """
-        size = self._size
-        if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
-            raise ParameterError(
-                f"expected crops (B, 3, {size}, {size}); got {crops.shape}; use alignment.warp.crop"
-            )
-        image = np.ascontiguousarray(crops, np.float32)
+        image = fitting.checked(crops, self._size).numpy()
         au, pose, identity, gap, confidence, points = self._session.run(None, {"image": image})
         return Reading(self._names, au, pose, identity, gap, confidence, points)
 

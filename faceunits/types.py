@@ -58,7 +58,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class FitResult(Reading):
-    """What `fitting.fit` returns for `B` faces: a reading, and the evidence for it.
+    """What `fitting.fit` returns for `B` faces: a reading, and the evidence for it, S pixels wide as M draws.
 
     `image` `(B, 3, S, S)` the fitted face M(y); `parsing` `(B, S, S)` uint8 classes of the photo;
     `parsing_fitted` the same of the fitted face; `residual` `(B, S, S)` the feature distance per

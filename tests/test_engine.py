@@ -150,9 +150,9 @@ def test_auto_takes_the_file_that_is_there(made: tuple[Models, engine.Read, Path
     assert not isinstance(engine.choose(own, "torch"), engine.OnnxReader)
 
 
-def test_crops_of_another_size_are_refused(made: tuple[Models, engine.Read, Path]) -> None:
+def test_what_is_no_batch_of_square_crops_is_refused(made: tuple[Models, engine.Read, Path]) -> None:
     with pytest.raises(ParameterError, match="expected crops"):
-        made[1](np.zeros((1, 3, 16, 16), np.float32))
+        made[1](np.zeros((3, 16, 16), np.float32))
 
 
 def test_files_of_other_weights_and_damaged_ones_are_refused(

@@ -129,8 +129,18 @@ def test_an_unknown_recipe_or_optimiser_is_refused():
         fitting.fit(crops(1), models(), optimise.Recipe(optimiser="lbfgs"))
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 16, 16), (3, SIZE, SIZE), (1, SIZE, SIZE, 3), (1, 1, SIZE, SIZE)])
-def test_crops_of_another_size_are_refused(shape):
+def test_crops_of_another_size_are_read_at_that_of_the_networks():
+    larger = np.kron(crops(2), np.ones((1, 1, 2, 2), np.float32))
+    here, there = (fitting.fit(c, models(), "fast") for c in (crops(2), larger))
+    np.testing.assert_allclose(there.au, here.au, atol=0.1)
+    np.testing.assert_allclose(there.landmarks, here.landmarks, atol=0.5)  # both in pixels of `crop_size`
+    assert there.image.shape == here.image.shape
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 16, SIZE), (3, SIZE, SIZE), (1, SIZE, SIZE, 3), (1, 1, SIZE, SIZE), (1, 3, 0, 0)]
+)
+def test_what_is_no_batch_of_square_crops_is_refused(shape):
     with pytest.raises(ParameterError, match=r"warp\.crop"):
         fitting.fit(np.zeros(shape, np.float32), models())
 

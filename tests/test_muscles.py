@@ -54,6 +54,28 @@ def test_sides_differ_little(seed: int) -> None:
     assert abs(np.log(m.gain[left] / m.gain[right])) < 0.5
 
 
+def test_company_comes_along_on_its_own_side_and_only_if_asked_for() -> None:
+    rng, names = np.random.default_rng(0), ("cheekRaiser_L", "cheekRaiser_R", "eyeSquint_L", "eyeSquint_R",
+                                            "mouthPress_L", "mouthPress_R", "mouthShrugLower")  # fmt: skip
+    alone = muscles.draw(np.random.default_rng(0), names, strength=0)
+    assert not alone.mix.any()
+    shares = np.stack([muscles.draw(rng, names, strength=0, company=0.5).mix for _ in range(50)])
+    raised, narrowed = 0.5 * muscles.COMPANY["cheekRaiser"]["eyeSquint"], shares[:, 0, 2]
+    assert 0 <= narrowed.min() < 0.1 * raised
+    assert 0.9 * raised < narrowed.max() <= raised
+    np.testing.assert_array_equal(narrowed, shares[:, 1, 3])  # alike on both sides
+    assert not shares[:, 0, 3].any()
+    # what has no sides is moved by both
+    chin = 0.5 * muscles.COMPANY["mouthPress"]["mouthShrugLower"]
+    assert 0.9 * chin < shares[:, 4:6, 6].sum(1).max() <= chin
+
+
+def test_every_companion_is_a_shape_of_the_rig() -> None:
+    stems = {n.removesuffix("_L").removesuffix("_R") for p in PROFILE.parameters for n, _ in p.shapes}
+    known = stems | {"mouthRollUpper", "mouthRollLower"}
+    assert {s for source, others in muscles.COMPANY.items() for s in (source, *others)} <= known
+
+
 def test_lids_still_close() -> None:
     m = drawn(3)
     for i, name in enumerate(NAMES):
@@ -69,6 +91,8 @@ def test_a_resting_face_may_look_active() -> None:
     moved = [muscles.move(drawn(s), model.expression, model.neutral, nothing) for s in range(20)]
     assert np.abs(moved).max() > 0.01
     assert all(np.abs(drawn(s).rest).max() <= 0.25 for s in range(20))
+    more = [muscles.draw(np.random.default_rng(s), NAMES, rest=2.0).rest for s in range(20)]
+    assert 0.25 < np.abs(more).max() <= 0.5
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])

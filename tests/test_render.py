@@ -10,7 +10,7 @@ from small import FACE_MODEL, needs_model, rig, static
 
 from faceunits import aus
 from faceunits.errors import ConfigError
-from faceunits.rig import render, sample, shade, shape, synth
+from faceunits.rig import look, render, sample, shade, shape, synth
 from faceunits.rig.look import PLAIN_LIGHT
 from faceunits.types import LANDMARK_MIRROR
 
@@ -180,6 +180,23 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
             for key in x.files:
                 np.testing.assert_array_equal(x[key], y[key], err_msg=key)
     assert not list((tmp_path / "partial").glob("*.part*"))
+
+
+def test_folds_at_rest_darken_the_face_and_change_nothing_else():
+    smooth, folded = (synth.make(config(seed=8, folds=f), 0) for f in (0.0, 1.0))
+    first = {k: v[0] for k, v in smooth.items()}  # the dice of later faces fall differently
+    other = {k: v[0] for k, v in folded.items()}
+    np.testing.assert_array_equal(first["landmarks"], other["landmarks"])
+    np.testing.assert_array_equal(first["au"], other["au"])
+    np.testing.assert_array_equal(first["lip_gap"], other["lip_gap"])
+    scene = render.Scene(np.zeros(12, np.float32), np.zeros(len(rig().expression_names), np.float32))
+    folds = replace(scene, look=replace(scene.look, folds=(0.5,) * len(look.FOLDS)))
+    a, b = (render.draw(rig(), static(), s, 64) for s in (scene, folds))
+    assert (b.image <= a.image + 1e-6).all()
+    assert (b.image < a.image - 0.05).any()
+    np.testing.assert_array_equal(a.label, b.label)
+    sides = np.abs(b.image - b.image[:, ::-1]).mean()
+    assert sides == pytest.approx(np.abs(a.image - a.image[:, ::-1]).mean(), abs=0.01)
 
 
 def test_an_unknown_setting_is_refused():

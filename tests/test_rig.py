@@ -322,6 +322,14 @@ def test_natural_faces_rest_and_smirk_as_often_as_they_should():
     assert (faces > 0.05).mean(0).min() > 0.02  # every unit is seen
 
 
+def test_portraits_smile_or_rest_and_do_little_else():
+    rng = np.random.default_rng(3)
+    faces = np.stack([sample.smiles(rng, PROFILE, 4).au for _ in range(2000)])
+    assert np.mean(faces.max(1) == 0) == pytest.approx(0.2, abs=0.03)
+    active = {n: (faces[:, PROFILE.index(n)] > 0.05).mean() for n in ("AU12_L", "AU06_L", "AU16_L", "AU07_L")}
+    assert active["AU12_L"] > active["AU06_L"] > active["AU16_L"] > 10 * active["AU07_L"] > 0
+
+
 def test_uniform_faces_fill_the_range():
     rng = np.random.default_rng(0)
     faces = [sample.uniform(rng, PROFILE, 4) for _ in range(400)]

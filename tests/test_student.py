@@ -16,7 +16,7 @@ from faceunits import aus, engine, fitting
 from faceunits.errors import ConfigError, WeightsError
 from faceunits.fitting import models, optimise
 from faceunits.networks.parser import turned_back
-from faceunits.networks.student import Student, StudentConfig, lean
+from faceunits.networks.student import Student, StudentConfig, finer, lean
 from faceunits.training import loop, student
 from faceunits.types import LANDMARK_MIRROR
 
@@ -114,6 +114,42 @@ def test_the_papers_recipe_does_without_a_student():
     np.testing.assert_array_equal(alone, beside)
 
 
+def test_a_student_of_larger_crops_reads_beside_smaller_networks():
+    """R looks at all of a crop, E and M at their own size; landmarks are in pixels of R's crop."""
+    own, factor = small.models(), 2
+    own = replace(own, networks=replace(own.networks, student=network(factor * small.SIZE)))
+    own = replace(own, crop_size=own.networks.crop_size)
+    assert own.crop_size == factor * small.SIZE
+    image = np.kron(small.crops(2), np.ones((1, 1, factor, factor), np.float32))
+    read, drawn = fitting.read(image, own), fitting.fit(image, own, "fast")
+    np.testing.assert_allclose(read.landmarks, network(own.crop_size)(torch.from_numpy(image))[0], atol=1e-2)
+    np.testing.assert_allclose(drawn.landmarks, read.landmarks, atol=1e-2)
+    assert drawn.image.shape[-1] == small.SIZE
+    alone, beside = (fitting.fit(image, m, "paper") for m in (small.models(), own))
+    np.testing.assert_array_equal(beside.au, alone.au)  # E looks at the same
+    np.testing.assert_allclose(beside.landmarks, (alone.landmarks + 0.5) * factor - 0.5, atol=1e-3)
+
+
+def test_a_finer_student_says_the_same_of_the_same_face():
+    coarse = network(64)
+    old = coarse.config
+    new = replace(old, size=96, left=12, top=12, half=48, kernel=9, stride=3)
+    fine = Student(new).eval()
+    fine.load_state_dict(finer(coarse.state_dict(), old, new))
+    smooth = torch.nn.functional.interpolate(torch.rand(4, 3, 9, 9), size=(96, 96), mode="bicubic").clamp(
+        0, 1
+    )
+    small_ones = torch.nn.functional.interpolate(smooth, size=(64, 64), mode="bilinear", antialias=True)
+    for a, b in zip(coarse(small_ones)[1:], fine(smooth)[1:], strict=True):
+        assert (a - b).abs().max() < 0.1 * (a - a.mean(0)).abs().max()
+    points = (coarse(small_ones)[0] + 0.5) * 1.5 - 0.5
+    torch.testing.assert_close(fine(smooth)[0], points, atol=0.2, rtol=0)
+    with pytest.raises(WeightsError, match="strides"):
+        finer(coarse.state_dict(), old, replace(new, stride=2))
+    with pytest.raises(WeightsError, match="hidden=13"):
+        finer(coarse.state_dict(), old, replace(new, hidden=13))
+
+
 def test_onnxruntime_reads_as_torch_does(tmp_path, monkeypatch):
     need_onnx()
     monkeypatch.setenv("FACEUNITS_CACHE", str(tmp_path))
@@ -142,8 +178,10 @@ def test_weights_and_what_was_measured_on_them_come_back(tmp_path):
         torch.testing.assert_close(told[name], value)
     image = torch.from_numpy(small.crops(1))
     torch.testing.assert_close(again(image)[1], net(image)[1], atol=1e-2, rtol=1e-2)
-    with pytest.raises(WeightsError, match="train them together"):  # 32 px beside an M of 128 px
-        fitting.load(student=path)
+    other = tmp_path / "other.safetensors"
+    student.export(net, measured, student.StudentTraining(profile="paper23", n_identity=0), other)
+    with pytest.raises(WeightsError, match="paper23"):
+        fitting.load(student=other)
 
 
 # Training
@@ -174,6 +212,32 @@ def test_shards_kept_for_testing_and_half_written_ones_train_nothing(tmp_path):
     assert faces.known == {trained_on}
 
 
+def test_renders_of_another_size_are_brought_to_the_trainings(tmp_path):
+    path = shard(tmp_path, 1, size=32)
+    faces = student.Faces((str(tmp_path),), 64)
+    faces.refresh()
+    image, _, points = faces.draw(np.random.default_rng(0), 4)
+    assert image.shape == (4, 64, 64, 3)
+    with np.load(path) as pack:
+        np.testing.assert_allclose(faces.points[0], 2 * pack["landmarks"] + 0.5, atol=1e-4)
+        means = faces.images[0].mean((1, 2)), pack["image"].mean((1, 2))
+    np.testing.assert_allclose(*means, atol=3)
+    assert points.shape == (4, 68, 2)
+
+
+def test_portraits_are_taught_before_the_curves(tmp_path, monkeypatch):
+    """R has curves of its own: taught what E says after its, it would stretch the same reading twice."""
+    image = np.random.default_rng(0).integers(0, 255, (3, 96, 96, 3)).astype(np.uint8)
+    np.savez(tmp_path / "people.npz", image=image, neutral=np.array([True, False, False]))
+    own = small.models()
+    monkeypatch.setattr(fitting, "load", lambda *_: own)
+    told = student.portraits(str(tmp_path / "people.npz"))
+    crops = torch.from_numpy(student.crops_of(image, small.SIZE))
+    points, readings, _ = own.reader(crops)
+    np.testing.assert_allclose(told.code, readings, atol=1e-5)
+    np.testing.assert_allclose(told.points, (points + 0.5) * 96 / small.SIZE - 0.5, atol=1e-3)
+
+
 def test_points_move_with_their_pixels():
     """A bright dot lies where its point says, before and after the crop is moved."""
     image = torch.zeros(8, 3, 64, 64)
@@ -202,7 +266,7 @@ def test_a_short_training_gives_a_student_that_loads(tmp_path):
     shard(tmp_path / "data", 1, size=64)
     shard(tmp_path / "valid", 2, count=40, size=64)
     settings = student.StudentTraining(
-        renders=(str(tmp_path / "data"),), valid=str(tmp_path / "valid"), out=str(tmp_path / "out"),
+        renders=(str(tmp_path / "data"),), valid=str(tmp_path / "valid"), out=str(tmp_path / "out"), size=64,
         n_identity=small.N_IDENTITY, channels=(8, 8, 8), batch=4,
         loop=loop.LoopConfig(steps=3, save_every=2, bf16=False),
     )  # fmt: skip

@@ -102,6 +102,7 @@ def gather(
     Raises:
         InputError: a shard of other networks, or a folder without pairs.
     """
+    size = models.networks.generator.config.size  # every space sees faces as large as M draws them
     groups: dict[str, list[Person]] = {}
     if shard is None:
         crops, au = closed_loop_faces(models, count)
@@ -109,9 +110,8 @@ def gather(
     else:
         # a matrix takes ten faces of one shard
         pack = renders.checked(fits.read_shard(shard, max(count, 20 * people)), shard, models)
-        crops, au = fits.crops_of(pack["image"][:count]), pack["au"][:count].astype(np.float32)
+        crops, au = fits.crops_of(pack["image"][:count], size), pack["au"][:count].astype(np.float32)
         groups["renders"] = similarity.shard_faces(models, pack, people)
-    size = models.crop_size
     neutral = smiling = np.zeros((0, 3, size, size), np.float32)
     if pairs is not None:
         neutral, smiling = read_pairs(pairs, size, Detector(detector), people)

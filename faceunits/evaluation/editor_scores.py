@@ -20,6 +20,7 @@ from faceunits.alignment import people, warp
 from faceunits.evaluation import crops
 from faceunits.evaluation.crops import Tool
 from faceunits.evaluation.editor_sets import columns_of
+from faceunits.fitting.optimise import reduced
 from faceunits.networks.encoders import pooled
 from faceunits.networks.inception import FidInception
 from faceunits.networks.irse50 import INPUT_SIZE, IRSE50
@@ -89,7 +90,8 @@ def _see(image: Tensor, names: Sequence[str], on: Tool, judges: Judges, briefly:
             face = judges.arcface(arcface_view(image))
         if not briefly:
             parser = on.models.networks.parser
-            features = parser(image.to(on.models.device), heads=False).maps[-1].mean((2, 3))
+            small = reduced(image.to(on.models.device), parser.config.size)
+            features = parser(small, heads=False).maps[-1].mean((2, 3))
         if judges.inception is not None and not briefly:
             kind = judges.inception(image)
     return Seen(

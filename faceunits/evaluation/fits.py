@@ -169,7 +169,8 @@ def generator_error(models: fitting.Models, shard: dict[str, NDArray[Any]]) -> d
     with torch.no_grad():
         images = torch.cat([models.networks.generator(y[i : i + 50]) for i in range(0, len(y), 50)])
     label = parse(models, images.cpu().numpy())
-    error = float(np.abs(images.cpu().numpy() - crops_of(shard["image"])).mean())
+    true = crops_of(shard["image"], images.shape[-1])
+    error = float(np.abs(images.cpu().numpy() - true).mean())
     groups = metrics.f1_classes(
         label, shard["label"], metrics.FACE_GROUPS | {"hair": (10,), "inner mouth": (8,)}
     )
@@ -180,7 +181,7 @@ def generator_error(models: fitting.Models, shard: dict[str, NDArray[Any]]) -> d
 
 
 def parse(models: fitting.Models, crops: F32) -> NDArray[np.uint8]:
-    """`(N, S, S)` classes that E sees in crops."""
+    """`(N, S, S)` classes that E sees in crops of its size."""
     net, out = models.networks.parser, []
     with torch.no_grad():
         for i in range(0, len(crops), 16):

@@ -46,7 +46,7 @@ def renders(
         progress: called with faces done and in all.
 
     Raises:
-        InputError: a file that is no shard, or one of another size or profile than the networks'.
+        InputError: a file that is no shard, or one of another profile than the networks'.
     """
     truth, measured, gaps, sure = [], [], [], []
     for i, path in enumerate(shards):
@@ -101,13 +101,13 @@ def checked(
     """The shard, known to suit the networks.
 
     Raises:
-        InputError: crops of another size, or another number of parameters.
+        InputError: another number of parameters.
     """
-    size, count = shard["image"].shape[1], shard["au"].shape[1]
-    if size != models.crop_size or count != len(models.names):
+    count = shard["au"].shape[1]
+    if count != len(models.names):
         raise InputError(
-            f"expected faces of {models.crop_size} px with {len(models.names)} parameters in "
-            f"{printable(path)}; got {size} px with {count}; draw others with synthesize"
+            f"expected faces with {len(models.names)} parameters in {printable(path)}; got {count}; "
+            "draw others with synthesize"
         )
     return shard
 

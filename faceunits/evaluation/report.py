@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from faceunits import fitting
 from faceunits.alignment import detect, warp
 from faceunits.errors import InputError
-from faceunits.evaluation import fits, metrics, photos, subjects
+from faceunits.evaluation import fits, metrics, photos, renders, subjects
 from faceunits.evaluation.crops import of_reading
 from faceunits.fitting.optimise import Recipe
 from faceunits.io import image as images
@@ -166,14 +166,7 @@ def fit(
     # what can be wrong with the arguments comes out before the long steps
     shards = {"plain": fits.read_shard(plain, count), "varied": fits.read_shard(varied, count)}
     for name, path in (("plain", plain), ("varied", varied)):
-        if shards[name]["image"].shape[1] != models.crop_size or shards[name]["au"].shape[1] != len(
-            models.names
-        ):
-            raise InputError(
-                f"expected faces of {models.crop_size} px with {len(models.names)} parameters in "
-                f"{printable(path)}; got "
-                f"{shards[name]['image'].shape[1]} px with {shards[name]['au'].shape[1]}; draw others"
-            )
+        shards[name] = renders.checked(shards[name], path, models)
 
     def add(figures: list[Figure]) -> None:
         page.figures += figures
@@ -231,7 +224,7 @@ def drawn_crops(faces: str | Path, size: int) -> tuple[F32, NDArray[np.uint8]]:
 
 def _extractor(models: fitting.Models, faces: str | Path) -> list[Figure]:
     """E on real people kept out, with intervals by person."""
-    crops, labels = drawn_crops(faces, models.crop_size)
+    crops, labels = drawn_crops(faces, models.networks.generator.config.size)
     seen = fits.parse(models, crops)
     groups = metrics.FACE_GROUPS
     masks = [(np.isin(seen, c), np.isin(labels, c)) for c in groups.values()]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from faceunits import fitting
 from faceunits.evaluation import distortions
+from faceunits.evaluation.fits import crops_of
 from faceunits.evaluation.spaces import Space, distances
 from faceunits.rig.shape import POSE_RANGE_DEG
 
@@ -95,7 +96,7 @@ def shard_faces(
 ) -> list[Person]:
     """Groups of rendered faces with expressions far apart; each is compared with M's face of its own
     pose and identity wearing the expressions of all."""
-    images = (shard["image"].transpose(0, 3, 1, 2) / 255).astype(np.float32)
+    images = crops_of(shard["image"], models.networks.generator.config.size)
     pose = (shard["pose_deg"] / (2 * POSE_RANGE_DEG) + 0.5).astype(np.float32)
     au, identity = shard["au"].astype(np.float32), shard["identity"].astype(np.float32)
     left = np.arange(len(au))

@@ -88,7 +88,9 @@ def spaces(
             out.append(_space("VGG-16", perceptual, models))
         for name, path in (resnets or {}).items():
             # ImageNet's own strides: the paper's ablation is the network as it was trained
-            trunk = Parser(replace(RESNET50, strides=(1, 2, 2, 2), size=models.crop_size))
+            trunk = Parser(
+                replace(RESNET50, strides=(1, 2, 2, 2), size=models.networks.generator.config.size)
+            )
             _fill(trunk, path, optional=("classifier.",))
             out.append(_space(name, trunk, models))
         out.append(_space(UNTRAINED, Parser(models.networks.parser.config), models))

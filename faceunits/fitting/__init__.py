@@ -2,6 +2,18 @@
 
 from faceunits.fitting.models import Models, load
 from faceunits.fitting.optimise import RECIPES, Recipe, recipe
-from faceunits.fitting.pipeline import fit, illustrate, read, render, transfer
+from faceunits.fitting.pipeline import checked, fit, illustrate, read, render, transfer
 
-__all__ = ["RECIPES", "Models", "Recipe", "fit", "illustrate", "load", "read", "recipe", "render", "transfer"]
+__all__ = [
+    "RECIPES",
+    "Models",
+    "Recipe",
+    "checked",
+    "fit",
+    "illustrate",
+    "load",
+    "read",
+    "recipe",
+    "render",
+    "transfer",
+]

@@ -23,7 +23,8 @@ from faceunits.networks.student import Student, StudentConfig, lean
 
 @dataclass(frozen=True)
 class Models:
-    """`networks` for the descent; `crop_size` in pixels; `names` of the action-unit parameters."""
+    """`networks` for the descent; `crop_size` of the crops that are read, in pixels, which M and E look at in
+    their own size; `names` of the action-unit parameters."""
 
     networks: Networks
     crop_size: int
@@ -129,14 +130,13 @@ def load(
     r = None
     if student is not None:
         r, of_student, about_r = load_student(student)
-        if about_r["profile"] != profile.name or r.config.size != m.config.size:
+        if about_r["profile"] != profile.name:
             raise WeightsError(
-                f"expected an R of the profile {profile.name} at {m.config.size} px; got one of "
-                f"{about_r['profile']} at {r.config.size} px; train them together"
+                f"expected an R of the profile {profile.name}; got one of {about_r['profile']}; train another"
             )
         r, measured = r.to(place), measured | of_student
     networks = assemble(m.to(place), sketch.to(place), e.to(place), len(profile), measured, r)
-    return Models(networks, m.config.size, profile, place)
+    return Models(networks, networks.crop_size, profile, place)
 
 
 def assemble(

@@ -91,6 +91,11 @@ class Networks:
     subspace: Subspace
     student: Student | None = None
 
+    @property
+    def crop_size(self) -> int:
+        """Side of the crops that are read, and of the pixels that landmarks are given in."""
+        return self.generator.config.size if self.student is None else self.student.config.size
+
 
 def recipe(name: str) -> Recipe:
     """A recipe by name.
@@ -142,9 +147,10 @@ def observe(
     with torch.no_grad():
         if networks.student is not None and _needs_heads(recipe):
             return _read_by_student(networks, networks.student, crops, recipe)
-        seen = networks.parser(crops)
+        small = reduced(crops, networks.generator.config.size)
+        seen = networks.parser(small)
         mirrored = recipe.mirror and seen.readings is not None
-        turned = networks.parser(crops.flip(-1)) if mirrored else None
+        turned = networks.parser(small.flip(-1)) if mirrored else None
         return _target(networks, seen, turned, recipe, au_mirror, point_mirror)
 
 
@@ -159,7 +165,8 @@ def observe_both(
                 observe(networks, crops, recipe, au_mirror, point_mirror),
                 observe(networks, crops.flip(-1), recipe, au_mirror, point_mirror),
             )
-        seen, turned = networks.parser(crops), networks.parser(crops.flip(-1))
+        small = reduced(crops, networks.generator.config.size)
+        seen, turned = networks.parser(small), networks.parser(small.flip(-1))
         straight = _target(networks, seen, turned, recipe, au_mirror, point_mirror)
         return straight, _target(networks, turned, seen, recipe, au_mirror, point_mirror)
 
@@ -167,7 +174,7 @@ def observe_both(
 def _read_by_student(networks: Networks, student: Student, crops: Tensor, recipe: Recipe) -> Target:
     """R reads both sides by itself."""
     points, readings, _ = student(crops)
-    seen = networks.parser(crops, heads=False)
+    seen = networks.parser(reduced(crops, networks.generator.config.size), heads=False)
     if recipe.curves:
         readings = to_scale(networks, readings)
     maps = loss.masked(seen, networks.beta, attention=recipe.attention)
@@ -186,13 +193,15 @@ def _target(
         nothing = probability.new_zeros(count, 0)
         return Target(maps, probability, probability.new_zeros(count, 0, 2), nothing)
     points, readings = heard(seen)
+    size = networks.generator.config.size
     if turned is not None:
-        size, known = networks.generator.config.size, networks.n_au + 3
+        known = networks.n_au + 3
         other = turned_back(*heard(turned), au_mirror, point_mirror, size)
         points = (points + other[0]) / 2
         readings = torch.cat([(readings + other[1])[:, :known] / 2, readings[:, known:]], 1)
     if recipe.curves:
         readings = to_scale(networks, readings)
+    points = (points + 0.5) * (networks.crop_size / size) - 0.5
     return Target(maps, probability, points, readings)
 
 
@@ -241,8 +250,7 @@ def objective(networks: Networks, y: Tensor, target: Target, recipe: Recipe) -> 
         total = total + recipe.features * loss.feature_loss(maps, target.maps)
     if recipe.landmarks:
         points, _ = networks.sketch(y)
-        size = networks.generator.config.size
-        gap = 100 * (points - (target.points + 0.5) / size)
+        gap = 100 * (points - (target.points + 0.5) / networks.crop_size)
         # a covered landmark may be anywhere, so far errors count linearly
         total = total + recipe.landmarks * torch.nn.functional.smooth_l1_loss(
             gap, torch.zeros_like(gap), beta=2.0, reduction="none"

@@ -28,11 +28,12 @@ def read(crops: F32, models: Models) -> Reading:
     crop and at its mirror image.
 
     Args:
-        crops: `(B, 3, S, S)` float32 RGB in [0, 1], aligned to `alignment.warp.TEMPLATE`.
+        crops: `(B, 3, S, S)` float32 RGB in [0, 1], aligned to `alignment.warp.TEMPLATE`; best of
+            `models.crop_size` pixels, which is also what landmarks are given in.
         models: of `load`.
 
     Raises:
-        ParameterError: crops of another size.
+        ParameterError: something else than a batch of square crops.
         ConfigError: an E without landmarks and readings.
     """
     photo = _checked(crops, models)
@@ -61,25 +62,32 @@ def confidence(log_variance: Tensor | None, n_au: int, count: int) -> Tensor:
     return torch.exp(-expected * (aus.MAX_INTENSITY / 2) ** 2)
 
 
+def checked(crops: F32, size: int) -> Tensor:
+    """Aligned crops `(B, 3, size, size)` from crops of any size.
+
+    Raises:
+        ParameterError: something that is no batch of square crops.
+    """
+    if crops.ndim != 4 or crops.shape[1] != 3 or crops.shape[2] != crops.shape[3] or 0 in crops.shape:
+        raise ParameterError(f"expected crops (B, 3, S, S); got {crops.shape}; use alignment.warp.crop")
+    return optimise.reduced(torch.from_numpy(np.ascontiguousarray(crops, np.float32)), size)
+
+
 def _checked(crops: F32, models: Models) -> Tensor:
-    size = models.crop_size
-    if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
-        raise ParameterError(
-            f"expected crops (B, 3, {size}, {size}); got {crops.shape}; use alignment.warp.crop"
-        )
-    return torch.from_numpy(np.ascontiguousarray(crops, np.float32)).to(models.device)
+    return checked(crops, models.crop_size).to(models.device)
 
 
 def fit(crops: F32, models: Models, recipe: str | Recipe = "default") -> FitResult:
     """Parameters of aligned faces by gradient descent (GE-Net, section 3.4).
 
     Args:
-        crops: `(B, 3, S, S)` float32 RGB in [0, 1], aligned to `alignment.warp.TEMPLATE`.
+        crops: `(B, 3, S, S)` float32 RGB in [0, 1], aligned to `alignment.warp.TEMPLATE`; best of
+            `models.crop_size` pixels, which is also what landmarks are given in.
         models: of `load`.
         recipe: `default`, `paper`, or settings of your own.
 
     Raises:
-        ParameterError: crops of another size.
+        ParameterError: something else than a batch of square crops.
     """
     photo = _checked(crops, models)
     settings = optimise.recipe(recipe) if isinstance(recipe, str) else recipe
@@ -106,14 +114,15 @@ def illustrate(reading: Reading, crops: F32, models: Models) -> FitResult:
         models: of `load`.
 
     Raises:
-        ParameterError: crops of another size.
+        ParameterError: something else than a batch of square crops.
     """
     photo, networks = _checked(crops, models), models.networks
     values = np.concatenate(
         [reading.au, reading.lip_gap[:, None], reading.pose_deg / POSE_RANGE_DEG, reading.identity - 0.5], 1
     )
     with torch.no_grad():
-        seen = networks.parser(photo, heads=False)
+        small = optimise.reduced(photo, networks.generator.config.size)
+        seen = networks.parser(small, heads=False)
         target = loss.Target(
             loss.masked(seen, networks.beta), seen.logits.float().softmax(1),
             torch.from_numpy(reading.landmarks).to(photo), torch.from_numpy(values).to(photo),

@@ -129,8 +129,10 @@ class Student(nn.Module):
     def heard(self, image: Tensor) -> Tensor:
         """`(2B, H)` what the answers are made from: all faces from the right half, then from the left."""
         count, config = image.shape[0], self.config
-        rows, columns = slice(config.top, None), slice(config.left, config.left + config.half)
-        halves = torch.cat([image[..., rows, columns], image.flip(-1)[..., rows, columns]]) * 4 - 2
+        end, size = config.left + config.half, config.size
+        shown = image[..., config.top :, :]
+        right, left = shown[..., config.left : end], shown[..., size - end : size - config.left].flip(-1)
+        halves = torch.cat([right, left]) * 4 - 2
         seen = self.eye(halves)
         other = torch.cat([seen[count:], seen[:count]])
         maps = self.squeeze(self.both(torch.cat([seen, other], 1)))
