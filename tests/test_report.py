@@ -177,9 +177,11 @@ def test_a_wrong_shard_is_refused_before_the_work(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"bad")
     with pytest.raises(InputError, match="cannot read"):
         fits.read_shard(tmp_path / "bad.npz", 3)
-    small = shard(tmp_path / "small.npz", size=16)
-    with pytest.raises(InputError, match="16 px"):
-        report.fit(models(), "default", plain=small, varied=small, faces=tmp_path)
+    other = shard(tmp_path / "other.npz")
+    with np.load(other) as pack:
+        np.savez(other, **({k: pack[k] for k in pack.files} | {"au": pack["au"][:, :16]}))
+    with pytest.raises(InputError, match="got 16"):
+        report.fit(models(), "default", plain=other, varied=other, faces=tmp_path)
 
 
 def test_figures_of_renders(tmp_path):
@@ -188,6 +190,9 @@ def test_figures_of_renders(tmp_path):
     got = fits.generator_error(models(), data)
     assert 0 < got["mean absolute error"] < 1
     assert 0 <= got["mean F1"] <= 1
+    larger = data | {k: data[k].repeat(2, 1).repeat(2, 2) for k in ("image", "label")}
+    for name, value in fits.generator_error(models(), larger).items():
+        assert got[name] == pytest.approx(value, abs=0.01), name
     per_unit = fits.renders(models(), "paper", data)
     assert list(per_unit.index) == list(models().names)
     assert per_unit["mae_0_5"].between(0, 5).all()

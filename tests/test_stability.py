@@ -232,8 +232,8 @@ def test_renders_of_shards(tmp_path):
     assert {"AU12", "AU12_L", "AU25"} <= set(page.tables["columns"].index)
     with np.load(path) as pack:
         small = {k: pack[k] for k in pack.files}
-    np.savez(tmp_path / "c.npz", **(small | {"image": small["image"][:, :16, :16]}))
-    with pytest.raises(InputError, match="16 px"):
+    np.savez(tmp_path / "c.npz", **(small | {"au": small["au"][:, :16]}))
+    with pytest.raises(InputError, match="got 16"):
         renders.renders([tmp_path / "c.npz"], tool())
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from faceunits import aus, fitting
 from faceunits.alignment.detect import Detector, FaceSource
 from faceunits.errors import InputError
-from faceunits.evaluation import fits, metrics, renders, similarity
+from faceunits.evaluation import fits, metrics, similarity
 from faceunits.evaluation.crops import crop_of, largest
 from faceunits.evaluation.report import Figure, Report
 from faceunits.evaluation.similarity import Person
@@ -109,7 +109,7 @@ def gather(
         groups["faces of M"] = similarity.own_faces(models, people)
     else:
         # a matrix takes ten faces of one shard
-        pack = renders.checked(fits.read_shard(shard, max(count, 20 * people)), shard, models)
+        pack = fits.checked(fits.read_shard(shard, max(count, 20 * people)), shard, models)
         crops, au = fits.crops_of(pack["image"][:count], size), pack["au"][:count].astype(np.float32)
         groups["renders"] = similarity.shard_faces(models, pack, people)
     neutral = smiling = np.zeros((0, 3, size, size), np.float32)

@@ -51,6 +51,23 @@ def read_shard(path: str | Path, count: int) -> dict[str, NDArray[Any]]:
     return shard
 
 
+def checked(
+    shard: dict[str, NDArray[Any]], path: str | Path, models: fitting.Models
+) -> dict[str, NDArray[Any]]:
+    """The shard, known to suit the networks.
+
+    Raises:
+        InputError: another number of parameters.
+    """
+    count = shard["au"].shape[1]
+    if count != len(models.names):
+        raise InputError(
+            f"expected faces with {len(models.names)} parameters in {printable(path)}; got {count}; "
+            "draw others with synthesize"
+        )
+    return shard
+
+
 def crops_of(images: NDArray[np.uint8], size: int = 0) -> F32:
     """`(B, 3, S, S)` in [0, 1] from `(B, N, N, 3)` uint8; S is N, or `size`."""
     return resized((images.transpose(0, 3, 1, 2) / 255).astype(np.float32), size or images.shape[1])
@@ -171,8 +188,12 @@ def generator_error(models: fitting.Models, shard: dict[str, NDArray[Any]]) -> d
     label = parse(models, images.cpu().numpy())
     true = crops_of(shard["image"], images.shape[-1])
     error = float(np.abs(images.cpu().numpy() - true).mean())
+    nearest = (np.arange(label.shape[1]) + 0.5) * shard["label"].shape[1] / label.shape[1]
+    rows = nearest.astype(int)
     groups = metrics.f1_classes(
-        label, shard["label"], metrics.FACE_GROUPS | {"hair": (10,), "inner mouth": (8,)}
+        label,
+        shard["label"][:, rows[:, None], rows],
+        metrics.FACE_GROUPS | {"hair": (10,), "inner mouth": (8,)},
     )
     return {
         "mean absolute error": error,

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from faceunits import aus, fitting
-from faceunits.errors import InputError
+from faceunits import aus
 from faceunits.evaluation import crops, fits, metrics
 from faceunits.evaluation.crops import Progress, Tool
 from faceunits.evaluation.report import Figure, Report
-from faceunits.io.files import printable
 from faceunits.viz.curves import Line, panel
 
 F32 = NDArray[np.float32]
@@ -50,7 +47,7 @@ def renders(
     """
     truth, measured, gaps, sure = [], [], [], []
     for i, path in enumerate(shards):
-        shard = checked(fits.read_shard(path, count), path, on.models)
+        shard = fits.checked(fits.read_shard(path, count), path, on.models)
         reading = crops.read(list(fits.crops_of(shard["image"])), on)
         truth.append(shard["au"])
         measured.append(reading.au)
@@ -93,23 +90,6 @@ def chart(page: Report) -> U8:
     lines = [Line("mean", table["error"].tolist()), Line("90th percentile", table["error_90"].tolist(), True)]
     steps = [f"{v:.2f}" for v in table["confidence"]]
     return panel(lines, steps, title="error of all parameters, 0-5", across="mean confidence of a tenth")
-
-
-def checked(
-    shard: dict[str, NDArray[Any]], path: str | Path, models: fitting.Models
-) -> dict[str, NDArray[Any]]:
-    """The shard, known to suit the networks.
-
-    Raises:
-        InputError: another number of parameters.
-    """
-    count = shard["au"].shape[1]
-    if count != len(models.names):
-        raise InputError(
-            f"expected faces with {len(models.names)} parameters in {printable(path)}; got {count}; "
-            "draw others with synthesize"
-        )
-    return shard
 
 
 def _figures(truth: F32, predicted: F32, rounds: int) -> list[Figure]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from faceunits import fitting
 from faceunits.alignment import detect, warp
 from faceunits.errors import InputError
-from faceunits.evaluation import fits, metrics, photos, renders, subjects
+from faceunits.evaluation import fits, metrics, photos, subjects
 from faceunits.evaluation.crops import of_reading
 from faceunits.fitting.optimise import Recipe
 from faceunits.io import image as images
@@ -166,7 +166,7 @@ def fit(
     # what can be wrong with the arguments comes out before the long steps
     shards = {"plain": fits.read_shard(plain, count), "varied": fits.read_shard(varied, count)}
     for name, path in (("plain", plain), ("varied", varied)):
-        shards[name] = renders.checked(shards[name], path, models)
+        shards[name] = fits.checked(shards[name], path, models)
 
     def add(figures: list[Figure]) -> None:
         page.figures += figures

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from faceunits import aus
 from faceunits.errors import InputError
-from faceunits.evaluation import crops, fits, groups, renders
+from faceunits.evaluation import crops, fits, groups
 from faceunits.evaluation.crops import Progress, Tool
 from faceunits.evaluation.report import Report
 from faceunits.io.files import printable
@@ -53,7 +53,7 @@ def report(
     """
     truth, measured, angles = [], [], []
     for i, path in enumerate(shards):
-        shard = renders.checked(fits.read_shard(path, count), path, on.models)
+        shard = fits.checked(fits.read_shard(path, count), path, on.models)
         if "skin_tone" not in shard:
             raise InputError(
                 f"expected skin_tone in {printable(path)}; it was drawn before shards had it; remove it and "
