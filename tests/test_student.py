@@ -295,6 +295,32 @@ def test_averaged_weights_lie_between_and_their_norms_fit_the_data():
     torch.testing.assert_close(norm.running_mean, seen.mean((0, 2, 3)), atol=1e-3, rtol=1e-3)
 
 
+def test_norms_come_from_renders_and_portraits_alike(tmp_path, monkeypatch):
+    """Dark renders and bright portraits in equal parts: the first norm sees the middle of both."""
+    shard(tmp_path / "data", 1, size=64)
+    shard(tmp_path / "valid", 2, count=40, size=64)
+    rest = np.arange(6) < 3
+    people = student.Portraits(
+        np.full((6, 64, 64, 3), 250, np.uint8), rest,
+        np.zeros((6, len(PROFILE) + 3 + small.N_IDENTITY), np.float32), np.full((6, 68, 2), 32, np.float32),
+    )  # fmt: skip
+    monkeypatch.setattr(student, "portraits", lambda _: people)
+    settings = student.StudentTraining(
+        renders=(str(tmp_path / "data"),), valid=str(tmp_path / "valid"), out=str(tmp_path / "out"), size=64,
+        photos="people", n_identity=small.N_IDENTITY, channels=(8, 8, 8), batch=8, photo_batch=2,
+        loop=loop.LoopConfig(steps=2, save_every=2, bf16=False),
+    )  # fmt: skip
+    even, before = student.train(settings), student.train(replace(settings, norm_portraits=0))
+    # the second went on where the first ended, which was the end
+    torch.testing.assert_close(even.answer.weight, before.answer.weight)
+    dark, bright = 0.5, 1.0  # of random and of white pixels, before tones are changed
+    weight = even.eye[0][0].weight.sum((1, 2, 3))
+    middle = weight * (4 * (dark + bright) / 2 - 2)
+    wrong = (even.eye[0][1].running_mean - middle).abs().mean()
+    alone = (even.eye[0][1].running_mean - weight * (4 * dark - 2)).abs().mean()
+    assert wrong < 0.4 * alone
+
+
 def _half(net: Student) -> slice:
     return slice(net.config.left, net.config.left + net.config.half)
 

@@ -9,7 +9,7 @@ portrait say the same.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -82,6 +82,8 @@ class StudentTraining:
     """Of the squared difference between two views of a portrait."""
     taught_weight: float = 0.05
     """Of the squared difference from what E reads in portraits that are not known to be at rest."""
+    norm_portraits: float = 0.5
+    """Share of portraits among the faces that measure the batch norms in the end; 0 for training's own."""
     shift_px: float = 2.5
     """Spread of the crop's shift, as an imperfect detector would."""
     scale: float = 0.04
@@ -315,12 +317,22 @@ def build(config: StudentTraining, faces: Faces) -> Student:
 
 
 def averaged(net: Student, start: dict[str, Tensor], share: float, batches: Iterator[Batch]) -> Student:
-    """`net` with `share` of its weights and the rest of those it started from, batch norms measured anew.
+    """`net` with `share` of its weights and the rest of those it started from, `normed` anew.
 
     Weights of two trainings of one network lie in one basin, and those between them err less than either.
     Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models".
     """
     net.load_state_dict(loop.between(start, net.state_dict(), share))
+    return normed(net, batches)
+
+
+def normed(net: Student, batches: Iterator[Batch]) -> Student:
+    """`net` with the means and variances of its batch norms measured on batches.
+
+    Where half of these are portraits, renders and photos meet half way: features of photos come to where
+    those of the renders lay that R learnt from. Source: Li et al. 2017, "Revisiting batch normalization for
+    practical domain adaptation".
+    """
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -398,5 +410,9 @@ def train(config: StudentTraining) -> Student:
         mean = averaged(
             mean, build(config, faces).state_dict(), config.share, iter(Batches(config, faces, people, 5))
         )
+    if people is not None and config.norm_portraits:
+        photos = round(config.batch * config.norm_portraits / 2)  # each is seen twice
+        even = replace(config, batch=config.batch - 2 * photos, photo_batch=photos)
+        mean = normed(mean, iter(Batches(even, faces, people, 6)))
     export(mean, measure(mean, valid, faces), config, Path(config.out) / "student.safetensors")
     return mean
