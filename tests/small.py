@@ -154,7 +154,7 @@ def models(*, heads: bool = True) -> Models:
     """Untrained networks of the real kind, and what is measured on them."""
     (m, sketch), e = generator(), parser(heads=heads)
     networks = assemble(m, sketch, e, N_AU, measure(m, e, N_AU))
-    return Models(networks, SIZE, aus.profile(), torch.device("cpu"))
+    return Models(networks, aus.profile(), torch.device("cpu"))
 
 
 def crops(count: int, *, seed: int = 0) -> F32:

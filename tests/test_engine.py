@@ -54,7 +54,7 @@ def models() -> Models:
     for name in ("knots", "values"):
         measured[name] = torch.rand((small.N_AU + 1, 17), generator=rng).sort(1).values * 2 - 0.5
     networks = assemble(m, sketch, e, small.N_AU, measured)
-    return Models(networks, small.SIZE, small.aus.profile(), torch.device("cpu"))
+    return Models(networks, small.aus.profile(), torch.device("cpu"))
 
 
 def need_onnx() -> None:

@@ -118,7 +118,6 @@ def test_a_student_of_larger_crops_reads_beside_smaller_networks():
     """R looks at all of a crop, E and M at their own size; landmarks are in pixels of R's crop."""
     own, factor = small.models(), 2
     own = replace(own, networks=replace(own.networks, student=network(factor * small.SIZE)))
-    own = replace(own, crop_size=own.networks.crop_size)
     assert own.crop_size == factor * small.SIZE
     image = np.kron(small.crops(2), np.ones((1, 1, factor, factor), np.float32))
     read, drawn = fitting.read(image, own), fitting.fit(image, own, "fast")

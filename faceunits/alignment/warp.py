@@ -11,6 +11,7 @@ the crop; left and right are the subject's.
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
 import numba as nb
 import numpy as np
@@ -18,6 +19,10 @@ from numpy.typing import NDArray
 
 from faceunits.errors import AlignmentError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+P = TypeVar("P", "NDArray[np.float32]", "Tensor")
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
@@ -161,6 +166,11 @@ def apply(matrix: NDArray[np.floating], points: NDArray[np.floating]) -> F64:
     p = np.asarray(points, np.float64)
     out: F64 = p @ np.swapaxes(m[..., :2], -1, -2) + m[..., None, :, 2]
     return out
+
+
+def resized(points: P, ratio: float) -> P:
+    """`(..., 2)` points of a crop in the same crop `ratio` times as large."""
+    return (points + 0.5) * ratio - 0.5
 
 
 def roll_deg(matrix: NDArray[np.floating]) -> F64:

@@ -23,13 +23,16 @@ from faceunits.networks.student import Student, StudentConfig, lean
 
 @dataclass(frozen=True)
 class Models:
-    """`networks` for the descent; `crop_size` of the crops that are read, in pixels, which M and E look at in
-    their own size; `names` of the action-unit parameters."""
+    """`networks` for the descent, and the `profile` of the action-unit parameters."""
 
     networks: Networks
-    crop_size: int
     profile: aus.Profile
     device: torch.device
+
+    @property
+    def crop_size(self) -> int:
+        """Side of the crops that are read, in pixels; M and E look at them in their own size."""
+        return self.networks.crop_size
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -136,7 +139,7 @@ def load(
             )
         r, measured = r.to(place), measured | of_student
     networks = assemble(m.to(place), sketch.to(place), e.to(place), len(profile), measured, r)
-    return Models(networks, networks.crop_size, profile, place)
+    return Models(networks, profile, place)
 
 
 def assemble(

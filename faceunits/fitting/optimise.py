@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from faceunits.alignment import warp
 from faceunits.errors import ConfigError
 from faceunits.fitting import curves, loss
 from faceunits.fitting.loss import Target
@@ -201,7 +202,7 @@ def _target(
         readings = torch.cat([(readings + other[1])[:, :known] / 2, readings[:, known:]], 1)
     if recipe.curves:
         readings = to_scale(networks, readings)
-    points = (points + 0.5) * (networks.crop_size / size) - 0.5
+    points = warp.resized(points, networks.crop_size / size)
     return Target(maps, probability, points, readings)
 
 

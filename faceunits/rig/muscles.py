@@ -83,16 +83,21 @@ class _Part:
     fixed: bool
 
 
+def stem(name: str) -> str:
+    """The name of a shape without its side."""
+    return name[:-2] if name.endswith(("_L", "_R")) else name
+
+
 @cache
 def _parts(names: tuple[str, ...]) -> list[_Part]:
-    stems = [n[:-2] if n.endswith(("_L", "_R")) else n for n in names]
+    stems = [stem(n) for n in names]
     sides = {s: tuple(i for i, other in enumerate(stems) if other == s) for s in stems}
     out = []
-    for stem in dict.fromkeys(stems):
-        area = next((a for a in AREAS if stem.startswith(a)), "")
-        others = sorted({s for s in stems if area and s.startswith(area) and s != stem})
+    for own in dict.fromkeys(stems):
+        area = next((a for a in AREAS if own.startswith(a)), "")
+        others = sorted({s for s in stems if area and s.startswith(area) and s != own})
         friends = tuple(sides[s] for s in others if not s.startswith(FIXED))
-        out.append(_Part(sides[stem], friends, stem.startswith(FIXED)))
+        out.append(_Part(sides[own], friends, own.startswith(FIXED)))
     return out
 
 
@@ -148,7 +153,7 @@ def draw(
 
 def _company(rng: np.random.Generator, names: tuple[str, ...], most: float) -> NDArray[np.float64]:
     """`(E, E)` shares of other shapes that come along with each, for one person; the same on both sides."""
-    sides = {names[p.sides[0]].removesuffix("_L").removesuffix("_R"): p.sides for p in _parts(names)}
+    sides = {stem(names[part.sides[0]]): part.sides for part in _parts(names)}
     out = np.zeros((len(names), len(names)))
     for source, others in COMPANY.items():
         for other, high in others.items():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from faceunits.alignment import warp
 from faceunits.rig import blend, raster, shade, shape
 from faceunits.rig.look import FOLDS, PLAIN, PLAIN_LIGHT, Light, Look
-from faceunits.rig.muscles import Muscles
+from faceunits.rig.muscles import Muscles, stem
 from faceunits.rig.shape import FaceModel
 
 F32 = NDArray[np.float32]
@@ -88,7 +88,7 @@ def _folds(model: FaceModel) -> F32:
     """`(K, V)` in [0, 1] how much the shapes of each of `look.FOLDS` compress the skin of the mean face."""
     out = []
     for stems in FOLDS.values():
-        weights = [float(n.removesuffix("_L").removesuffix("_R") in stems) for n in model.expression_names]
+        weights = [float(stem(n) in stems) for n in model.expression_names]
         moved = model.neutral.copy()
         blend.add(moved, np.array(weights, np.float32), model.expression)
         squeeze = _squeeze(model, model.neutral, moved)

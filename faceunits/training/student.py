@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceunits import aus, fitting, weights
+from faceunits.alignment import warp
 from faceunits.errors import ConfigError
 from faceunits.evaluation.fits import crops_of
 from faceunits.fitting import curves
@@ -117,7 +118,7 @@ class Faces:
             with np.load(path) as pack:
                 image, points = pack["image"], pack["landmarks"].astype(np.float32)
                 if image.shape[1] != self.size:  # plain faces are as large as M draws them
-                    points = (points + 0.5) * np.float32(self.size / image.shape[1]) - 0.5
+                    points = warp.resized(points, self.size / image.shape[1])
                     larger = crops_of(image, self.size).transpose(0, 2, 3, 1)
                     image = (255 * larger + 0.5).clip(0, 255).astype(np.uint8)
                 self.images.append(image)
@@ -162,7 +163,7 @@ def portraits(path: str) -> Portraits:
             crops = torch.from_numpy(crops_of(image[i : i + 32], teacher.crop_size))
             read.append(teacher.reader(crops)[:2])
     points, code = (torch.cat(of).numpy() for of in zip(*read, strict=True))
-    return Portraits(image, rest, code, (points + 0.5) * (image.shape[1] / teacher.crop_size) - 0.5)
+    return Portraits(image, rest, code, warp.resized(points, image.shape[1] / teacher.crop_size))
 
 
 class Batches:
@@ -406,13 +407,15 @@ def train(config: StudentTraining) -> Student:
         config.loop, config.out, settings=config,
     )  # fmt: skip
     assert isinstance(mean, Student)
-    if config.share < 1:
-        mean = averaged(
-            mean, build(config, faces).state_dict(), config.share, iter(Batches(config, faces, people, 5))
-        )
-    if people is not None and config.norm_portraits:
-        photos = round(config.batch * config.norm_portraits / 2)  # each is seen twice
+    shared = config.norm_portraits if people is not None else 0.0
+    seen = Batches(config, faces, people, 5)
+    if shared:
+        photos = round(config.batch * shared / 2)  # each is seen twice
         even = replace(config, batch=config.batch - 2 * photos, photo_batch=photos)
-        mean = normed(mean, iter(Batches(even, faces, people, 6)))
+        seen = Batches(even, faces, people, 6)
+    if config.share < 1:
+        mean = averaged(mean, build(config, faces).state_dict(), config.share, iter(seen))
+    elif shared:
+        mean = normed(mean, iter(seen))
     export(mean, measure(mean, valid, faces), config, Path(config.out) / "student.safetensors")
     return mean
