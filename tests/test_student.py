@@ -16,8 +16,8 @@ from faceunits import aus, engine, fitting
 from faceunits.errors import ConfigError, WeightsError
 from faceunits.fitting import models, optimise
 from faceunits.networks.parser import turned_back
-from faceunits.networks.student import Student, StudentConfig, finer, lean
-from faceunits.training import loop, student
+from faceunits.networks.student import Student, StudentConfig, deeper, finer, lean
+from faceunits.training import loop, student, views
 from faceunits.types import LANDMARK_MIRROR
 
 PROFILE = aus.profile()
@@ -149,6 +149,18 @@ def test_a_finer_student_says_the_same_of_the_same_face():
         finer(coarse.state_dict(), old, replace(new, hidden=13))
 
 
+def test_a_deeper_student_says_the_same():
+    old = network()
+    new = replace(old.config, blocks=(1, 2, 3))
+    deep = Student(new)
+    deep.load_state_dict(deeper(old.state_dict(), old.config, new))
+    image = torch.from_numpy(small.crops(2))
+    for a, b in zip(old(image), deep.eval()(image), strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(WeightsError, match="last two stages"):
+        deeper(old.state_dict(), old.config, replace(new, blocks=(2, 1, 1)))
+
+
 def test_onnxruntime_reads_as_torch_does(tmp_path, monkeypatch):
     need_onnx()
     monkeypatch.setenv("FACEUNITS_CACHE", str(tmp_path))
@@ -243,7 +255,7 @@ def test_points_move_with_their_pixels():
     at = torch.tensor([[[20.0, 40.0]]]).repeat(8, 1, 1)
     image[:, :, 40, 20] = 1
     rng = torch.Generator().manual_seed(0)
-    moved, where = student.moved(image, at, student.StudentTraining(), rng)
+    moved, where = views.moved(image, at, rng, shift_px=2.5, scale=0.04, turn_deg=2.5)
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     for k in range(8):
         weight = moved[k, 0] / moved[k, 0].sum()
@@ -254,11 +266,30 @@ def test_points_move_with_their_pixels():
 
 def test_worse_crops_stay_in_range_and_most_are_untouched():
     image = torch.rand(64, 3, 32, 32)
-    worse = student.worsened(image.clone(), torch.Generator().manual_seed(0))
+    worse = views.worsened(image.clone(), torch.Generator().manual_seed(0))
     assert worse.min() >= 0
     assert worse.max() <= 1
     same = (worse == image).flatten(1).all(1).float().mean()
     assert 0.3 < same < 0.9
+
+
+@pytest.mark.parametrize("harder", [views.shaded, views.coarser, views.covered])
+def test_harder_crops_stay_in_range_and_most_are_untouched(harder):
+    image = torch.rand(128, 3, 32, 32)
+    seen = harder(image.clone(), torch.Generator().manual_seed(0))
+    assert seen.min() >= 0
+    assert seen.max() <= 1
+    same = (seen == image).flatten(1).all(1)
+    assert 0.5 < same.float().mean() < 0.97
+    assert not torch.equal(seen[~same], image[~same])
+
+
+def test_what_covers_a_face_hides_a_part_of_it_only():
+    image = torch.linspace(0, 1, 64).view(-1, 1, 1, 1).expand(64, 3, 32, 32).clone()
+    seen = views.covered(image.clone(), torch.Generator().manual_seed(1), share=1.0)
+    hidden = (seen != image).any(1).float().mean((1, 2))
+    assert (hidden > 0).all()
+    assert hidden.max() < 0.8
 
 
 def test_a_short_training_gives_a_student_that_loads(tmp_path):
@@ -266,7 +297,7 @@ def test_a_short_training_gives_a_student_that_loads(tmp_path):
     shard(tmp_path / "valid", 2, count=40, size=64)
     settings = student.StudentTraining(
         renders=(str(tmp_path / "data"),), valid=str(tmp_path / "valid"), out=str(tmp_path / "out"), size=64,
-        n_identity=small.N_IDENTITY, channels=(8, 8, 8), batch=4,
+        n_identity=small.N_IDENTITY, channels=(8, 8, 8), batch=4, harder=True,
         loop=loop.LoopConfig(steps=3, save_every=2, bf16=False),
     )  # fmt: skip
     net = student.train(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -324,6 +325,19 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
     with pytest.raises(ConfigError, match="learning rate"):
         loop.run(Line(), batches, broken, config(10), tmp_path, echo=lambda text: None)
+
+
+def test_batches_made_ahead_are_the_same_in_the_same_order():
+    assert list(itertools.islice(loop.ahead(itertools.count()), 5)) == [0, 1, 2, 3, 4]
+
+    def broken():
+        yield 1
+        raise ConfigError("no more")
+
+    coming = loop.ahead(broken())
+    assert next(coming) == 1
+    with pytest.raises(ConfigError, match="no more"):
+        next(coming)
 
 
 def test_a_child_may_learn_faster_than_the_rest(tmp_path):

@@ -189,6 +189,20 @@ def finer(state: dict[str, Tensor], old: StudentConfig, new: StudentConfig) -> d
     return out | {"mean": mean}
 
 
+def deeper(state: dict[str, Tensor], old: StudentConfig, new: StudentConfig) -> dict[str, Tensor]:
+    """Weights of an R of `old` for one of `new` with more residual blocks at the end of its last two stages,
+    so that it says the same: what a new block adds to its input begins at zero.
+
+    Raises:
+        WeightsError: the two differ in anything else.
+    """
+    more = [b - a for a, b in zip(old.blocks, new.blocks, strict=True)]
+    if replace(old, blocks=new.blocks) != new or more[0] or min(more) < 0:
+        raise WeightsError(f"expected {old} with more blocks in the last two stages; got {new}")
+    out = {k: v for k, v in Student(new).state_dict().items() if k not in state}
+    return state | {k: torch.zeros_like(v) if k.endswith("bn2.weight") else v for k, v in out.items()}
+
+
 def lean(student: Student) -> Student:
     """A copy for reading alone, batch norms folded into the convolutions, equal to rounding."""
     net = copy.deepcopy(student).eval().requires_grad_(False)

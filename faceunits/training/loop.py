@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -172,6 +173,16 @@ def run(
             os.replace(f"{path}.part", path)
     out_net: nn.Module = mean.module
     return out_net.eval()
+
+
+def ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same batches without end, each made while the one before it is used."""
+    with ThreadPoolExecutor(1) as other:
+        coming = other.submit(next, batches)
+        while True:
+            now = coming.result()
+            coming = other.submit(next, batches)
+            yield now
 
 
 def between(before: Mapping[str, Tensor], after: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:

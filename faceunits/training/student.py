@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from faceunits import aus, fitting, weights
 from faceunits.alignment import warp
@@ -25,8 +24,8 @@ from faceunits.errors import ConfigError
 from faceunits.evaluation.fits import crops_of
 from faceunits.fitting import curves
 from faceunits.fitting.models import MEASURED_ON_STUDENT, student_config
-from faceunits.networks.student import Student, StudentConfig, finer
-from faceunits.training import loop, shards
+from faceunits.networks.student import Student, StudentConfig, deeper, finer
+from faceunits.training import loop, shards, views
 from faceunits.training.parser import codes, likely_errors, reading_names
 
 F32 = NDArray[np.float32]
@@ -85,6 +84,8 @@ class StudentTraining:
     """Of the squared difference from what E reads in portraits that are not known to be at rest."""
     norm_portraits: float = 0.5
     """Share of portraits among the faces that measure the batch norms in the end; 0 for training's own."""
+    harder: bool = False
+    """Some crops in uneven light, from smaller faces, and renders with something in front of them."""
     shift_px: float = 2.5
     """Spread of the crop's shift, as an imperfect detector would."""
     scale: float = 0.04
@@ -198,67 +199,18 @@ class Batches:
             code = np.concatenate([code, people.code[rows]])
             points = np.concatenate([points, people.points[rows]])
             rest = people.rest[rows]
-        x = torch.from_numpy(toned(rng, image)).permute(0, 3, 1, 2)  # channels last
-        x, at = moved(x, torch.from_numpy(points), config, self.torch_rng)
+        x = torch.from_numpy(views.toned(rng, image)).permute(0, 3, 1, 2)  # channels last
+        x, at = views.moved(
+            x, torch.from_numpy(points), self.torch_rng,
+            shift_px=config.shift_px, scale=config.scale, turn_deg=config.turn_deg,
+        )  # fmt: skip
+        if config.harder:
+            x = views.coarser(views.shaded(x, self.torch_rng), self.torch_rng)
+            views.covered(x[: config.batch], self.torch_rng)  # two views of a portrait must show the same
         return {
-            "image": worsened(x, self.torch_rng), "code": torch.from_numpy(code), "points": at,
+            "image": views.worsened(x, self.torch_rng), "code": torch.from_numpy(code), "points": at,
             "rest": torch.from_numpy(rest),
         }  # fmt: skip
-
-
-def moved(
-    image: Tensor, points: Tensor, config: StudentTraining, rng: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Crops `(B, 3, S, S)` and their points `(B, K, 2)` shifted, scaled and turned a little."""
-    b, size = len(image), image.shape[-1]
-    scale = torch.exp(config.scale * torch.randn(b, generator=rng))
-    angle = torch.deg2rad(config.turn_deg * torch.randn(b, generator=rng))
-    shift = config.shift_px * torch.randn(b, 2, generator=rng)
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)  # (B, 2, 2) old to new
-    middle = (size - 1) / 2
-    at = (points - middle) @ turn.transpose(1, 2) + middle + shift[:, None]
-    back = torch.linalg.inv(turn)
-    # affine_grid wants the map from new to old in units where the crop reaches from -1 to 1
-    theta = torch.cat([back, -(back @ shift[:, :, None]) * 2 / size], 2)
-    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
-    return F.grid_sample(image, grid, padding_mode="border", align_corners=False), at
-
-
-def toned(rng: np.random.Generator, image: NDArray[np.uint8]) -> F32:
-    """`(B, S, S, 3)` in [0, 1] of crops `(B, S, S, 3)` uint8, with tone and colour cast changed at random."""
-    b = len(image)
-    level = np.linspace(0, 1, 256, dtype=np.float32)
-    out = np.empty(image.shape, np.float32)
-    for k in range(b):
-        curve = level ** np.exp(rng.normal(0, 0.2))
-        curve = (curve - 0.5) * rng.uniform(0.75, 1.25) + 0.5 + rng.uniform(-0.08, 0.08)
-        for c in range(3):
-            tone = np.clip(curve * rng.uniform(0.93, 1.07), 0, 1).astype(np.float32)
-            out[k, :, :, c] = tone[image[k, :, :, c]]
-    return out
-
-
-def worsened(image: Tensor, rng: torch.Generator) -> Tensor:
-    """Crops `(B, 3, S, S)` of which some are softer, grey or noisy, changed in place."""
-    b = len(image)
-
-    def some(share: float) -> Tensor:
-        return torch.nonzero(torch.rand(b, generator=rng) < share)[:, 0]
-
-    def strength(rows: Tensor) -> Tensor:
-        return torch.rand(len(rows), 1, 1, 1, generator=rng)
-
-    rows = some(0.08)
-    grey = image[rows].mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    image[rows] = torch.lerp(image[rows], grey, strength(rows))
-    rows = some(0.2)
-    soft = F.avg_pool2d(image[rows], 3, 1, 1, count_include_pad=False)
-    image[rows] = torch.lerp(image[rows], soft, strength(rows))
-    rows = some(0.2)
-    noise = torch.randn(image[rows].shape, generator=rng)
-    image[rows] = (image[rows] + 0.06 * strength(rows).square() * noise).clamp(0, 1)
-    return image
 
 
 def losses(net: nn.Module, batch: Batch, config: StudentTraining) -> loop.Losses:
@@ -304,7 +256,9 @@ def build(config: StudentTraining, faces: Faces) -> Student:
         before = student_config(about, config.init)
         state = {k: v for k, v in state.items() if k not in MEASURED_ON_STUDENT}
         if before.size != size:
-            state = finer(state, before, sizes)
+            state = finer(state, before, replace(sizes, blocks=before.blocks))
+        if before.blocks != sizes.blocks:
+            state = deeper(state, before, sizes)
         weights.fill(net, state, source=config.init)
     else:
         points = np.concatenate(faces.points) / sizes.size
@@ -403,7 +357,9 @@ def train(config: StudentTraining) -> Student:
     people = portraits(config.photos) if config.photos else None
     net = build(config, faces)
     mean = loop.run(
-        net, lambda step: iter(Batches(config, faces, people, step)), lambda m, b: losses(m, b, config),
+        net,
+        lambda step: loop.ahead(iter(Batches(config, faces, people, step))),
+        lambda m, b: losses(m, b, config),
         config.loop, config.out, settings=config,
     )  # fmt: skip
     assert isinstance(mean, Student)
