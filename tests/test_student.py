@@ -351,6 +351,36 @@ def test_norms_come_from_renders_and_portraits_alike(tmp_path, monkeypatch):
     assert wrong < 0.4 * alone
 
 
+def test_what_is_kept_of_the_start_is_this_trainings_start(tmp_path, monkeypatch):
+    """A deeper R begins at random in its new blocks, each time otherwise: the share must know which."""
+    shard(tmp_path / "data", 1, size=64)
+    shard(tmp_path / "valid", 2, count=40, size=64)
+    settings = student.StudentTraining(
+        renders=(str(tmp_path / "data"),), valid=str(tmp_path / "valid"), out=str(tmp_path / "out"), size=64,
+        n_identity=small.N_IDENTITY, channels=(8, 8, 8), batch=4,
+        loop=loop.LoopConfig(steps=2, save_every=2, bf16=False),
+    )  # fmt: skip
+    student.train(settings)
+    began = []
+
+    def recorded(*args):
+        torch.rand(len(began) + 1)  # as whatever is read in between may draw
+        net = build(*args)
+        began.append({k: v.detach().clone() for k, v in net.named_parameters()})
+        return net
+
+    build = student.build
+    monkeypatch.setattr(student, "build", recorded)
+    deep = student.train(replace(
+        settings, init=str(tmp_path / "out" / "student.safetensors"), out=str(tmp_path / "deep"),
+        blocks=(1, 2, 3), share=0.0,
+    ))  # fmt: skip
+    assert dict(deep.named_parameters()).keys() == began[0].keys()
+    for name, weight in deep.named_parameters():
+        if not name.startswith("doubt."):  # fitted afterwards
+            torch.testing.assert_close(weight, began[0][name], msg=name)
+
+
 def _half(net: Student) -> slice:
     return slice(net.config.left, net.config.left + net.config.half)
 

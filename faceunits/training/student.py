@@ -356,6 +356,8 @@ def train(config: StudentTraining) -> Student:
     valid.refresh()
     people = portraits(config.photos) if config.photos else None
     net = build(config, faces)
+    # before anything is learnt: what is new in a deeper R begins at random
+    start = {k: v.clone() for k, v in net.state_dict().items()} if config.share < 1 else {}
     mean = loop.run(
         net,
         lambda step: loop.ahead(iter(Batches(config, faces, people, step))),
@@ -370,7 +372,7 @@ def train(config: StudentTraining) -> Student:
         even = replace(config, batch=config.batch - 2 * photos, photo_batch=photos)
         seen = Batches(even, faces, people, 6)
     if config.share < 1:
-        mean = averaged(mean, build(config, faces).state_dict(), config.share, iter(seen))
+        mean = averaged(mean, start, config.share, iter(seen))
     elif shared:
         mean = normed(mean, iter(seen))
     export(mean, measure(mean, valid, faces), config, Path(config.out) / "student.safetensors")

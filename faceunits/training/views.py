@@ -11,6 +11,11 @@ from torch.nn import functional as F
 F32 = NDArray[np.float32]
 
 
+def _some(count: int, share: float, rng: torch.Generator) -> Tensor:
+    """Which of `count` crops, each with the same chance."""
+    return torch.nonzero(torch.rand(count, generator=rng) < share)[:, 0]
+
+
 def moved(
     image: Tensor, points: Tensor, rng: torch.Generator, *, shift_px: float, scale: float, turn_deg: float
 ) -> tuple[Tensor, Tensor]:
@@ -61,10 +66,6 @@ def worsened(image: Tensor, rng: torch.Generator) -> Tensor:
     noise = torch.randn(image[rows].shape, generator=rng)
     image[rows] = (image[rows] + 0.06 * strength(rows).square() * noise).clamp(0, 1)
     return image
-
-
-def _some(count: int, share: float, rng: torch.Generator) -> Tensor:
-    return torch.nonzero(torch.rand(count, generator=rng) < share)[:, 0]
 
 
 def shaded(image: Tensor, rng: torch.Generator, *, share: float = 0.3, spread: float = 0.25) -> Tensor:
