@@ -249,19 +249,27 @@ def test_portraits_are_taught_before_the_curves(tmp_path, monkeypatch):
     np.testing.assert_allclose(told.points, (points + 0.5) * 96 / small.SIZE - 0.5, atol=1e-3)
 
 
-def test_points_move_with_their_pixels():
+@pytest.mark.parametrize("bend_px", [0.0, 1.5])
+def test_points_move_with_their_pixels(bend_px):
     """A bright dot lies where its point says, before and after the crop is moved."""
     image = torch.zeros(8, 3, 64, 64)
     at = torch.tensor([[[20.0, 40.0]]]).repeat(8, 1, 1)
     image[:, :, 40, 20] = 1
     rng = torch.Generator().manual_seed(0)
-    moved, where = views.moved(image, at, rng, shift_px=2.5, scale=0.04, turn_deg=2.5)
+    moved, where = views.moved(image, at, rng, shift_px=2.5, scale=0.04, turn_deg=2.5, bend_px=bend_px)
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     for k in range(8):
         weight = moved[k, 0] / moved[k, 0].sum()
         found = torch.stack([(weight * x).sum(), (weight * y).sum()])
         torch.testing.assert_close(found, where[k, 0], atol=0.3, rtol=0)
     assert (where - at).abs().max() > 1
+
+
+def test_bends_are_smooth_and_of_unit_spread():
+    field = views.bends(400, 64, torch.Generator().manual_seed(0))
+    assert field.square().mean().sqrt() == pytest.approx(1, abs=0.2)
+    steps = torch.cat([field.diff(dim=2).flatten(), field.diff(dim=3).flatten()])
+    assert steps.abs().max() < 0.5  # at 1.5 px of 192, two pixels next to each other stay so
 
 
 def test_worse_crops_stay_in_range_and_most_are_untouched():

@@ -27,8 +27,8 @@ AREAS = ("brow", "eye", "cheek", "nose", "mouth", "jaw")
 
 COMPANY: dict[str, dict[str, float]] = {
     "cheekRaiser": {"eyeSquint": 0.6, "browDown": 0.15},
-    "mouthSmile": {"cheekRaiser": 0.45, "eyeSquint": 0.25, "mouthUpperUp": 0.25, "mouthLowerDown": 0.15,
-                   "mouthDimple": 0.15},
+    "mouthSmile": {"cheekRaiser": 0.45, "eyeSquint": 0.25, "mouthUpperUp": 0.35, "mouthLowerDown": 0.3,
+                   "mouthDimple": 0.15, "noseSneer": 0.25},
     "mouthUpperUp": {"noseSneer": 0.25, "cheekRaiser": 0.15},
     "noseSneer": {"mouthUpperUp": 0.25, "browDown": 0.4, "eyeSquint": 0.25},
     "browInnerUp": {"browOuterUp": 0.3},

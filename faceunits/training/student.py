@@ -92,6 +92,8 @@ class StudentTraining:
     """Spread of the crop's scale."""
     turn_deg: float = 2.5
     """Spread of the crop's roll."""
+    bend_px: float = 0.0
+    """Spread of a smooth bend of the crop, which makes somebody else of a face."""
     loop: loop.LoopConfig = field(default_factory=lambda: loop.LoopConfig(steps=12000, lr=2e-3))
 
 
@@ -202,7 +204,7 @@ class Batches:
         x = torch.from_numpy(views.toned(rng, image)).permute(0, 3, 1, 2)  # channels last
         x, at = views.moved(
             x, torch.from_numpy(points), self.torch_rng,
-            shift_px=config.shift_px, scale=config.scale, turn_deg=config.turn_deg,
+            shift_px=config.shift_px, scale=config.scale, turn_deg=config.turn_deg, bend_px=config.bend_px,
         )  # fmt: skip
         if config.harder:
             x = views.coarser(views.shaded(x, self.torch_rng), self.torch_rng)

@@ -16,10 +16,16 @@ def _some(count: int, share: float, rng: torch.Generator) -> Tensor:
     return torch.nonzero(torch.rand(count, generator=rng) < share)[:, 0]
 
 
+BENDS = 4
+"""Nodes along each side of the grid that bends a crop: smooth over half of a face."""
+
+
 def moved(
-    image: Tensor, points: Tensor, rng: torch.Generator, *, shift_px: float, scale: float, turn_deg: float
-) -> tuple[Tensor, Tensor]:
-    """Crops `(B, 3, S, S)` and their points `(B, K, 2)` shifted, scaled and turned a little."""
+    image: Tensor, points: Tensor, rng: torch.Generator, *,
+    shift_px: float, scale: float, turn_deg: float, bend_px: float = 0.0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Crops `(B, 3, S, S)` and their points `(B, K, 2)` shifted, scaled and turned a little, and bent by
+    `bend_px` on average: another person who does the same."""
     b, size = len(image), image.shape[-1]
     size_by = torch.exp(scale * torch.randn(b, generator=rng))
     angle = torch.deg2rad(turn_deg * torch.randn(b, generator=rng))
@@ -32,7 +38,27 @@ def moved(
     # affine_grid wants the map from new to old in units where the crop reaches from -1 to 1
     theta = torch.cat([back, -(back @ shift[:, :, None]) * 2 / size], 2)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+    if bend_px:
+        bend = bend_px * bends(b, size, rng)
+        grid = grid + bend.permute(0, 2, 3, 1) * 2 / size
+        straight = at
+        for _ in range(3):  # where is the place that shows this point?
+            at = straight - _sampled(bend, at) @ turn.transpose(1, 2)
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False), at
+
+
+def bends(count: int, size: int, rng: torch.Generator) -> Tensor:
+    """`(B, 2, S, S)` smooth fields of unit spread (x, y), mostly alike on both sides as faces are."""
+    nodes = torch.randn(count, 2, BENDS, BENDS, generator=rng)
+    mirrored = nodes.flip(-1) * torch.tensor([-1.0, 1.0])[:, None, None]
+    nodes = (nodes + 0.7 * mirrored) / (1 + 0.7**2) ** 0.5
+    return F.interpolate(nodes, size=(size, size), mode="bicubic", align_corners=True)
+
+
+def _sampled(field: Tensor, points: Tensor) -> Tensor:
+    """`(B, K, 2)` of fields `(B, 2, S, S)` at points in pixels."""
+    at = ((2 * points + 1) / field.shape[-1] - 1)[:, :, None]
+    return F.grid_sample(field, at, padding_mode="border", align_corners=False)[..., 0].transpose(1, 2)
 
 
 def toned(rng: np.random.Generator, image: NDArray[np.uint8]) -> F32:
