@@ -137,7 +137,7 @@ def test_a_gaze_moves_the_iris_only():
 
 
 def config(**settings) -> synth.SynthConfig:
-    return synth.SynthConfig(rig=str(FACE_MODEL), n_identity=12, size=32, shard=2, **settings)
+    return synth.SynthConfig(rig=str(FACE_MODEL), n_identity=12, size=32, **{"shard": 2} | settings)
 
 
 def test_the_same_seed_gives_the_same_shard_in_any_order():
@@ -149,6 +149,22 @@ def test_the_same_seed_gives_the_same_shard_in_any_order():
         np.testing.assert_array_equal(value, again[key], err_msg=key)
     assert (first["image"] != synth.make(config(seed=4), 2)["image"]).any()
     assert (first["image"] != synth.make(config(seed=5), 1)["image"]).any()
+
+
+def test_without_a_camera_a_picture_is_what_was_drawn(monkeypatch):
+    """The same face, neither blurred nor behind a hand."""
+
+    def never(*_):
+        raise AssertionError("a camera's fault, or a thing before the face")
+
+    with_camera = synth.make(config(seed=4), 0)
+    monkeypatch.setattr(synth.surround, "degrade", never)
+    monkeypatch.setattr(synth.surround, "_thing", never)
+    clean = synth.make(config(seed=4, camera=False), 0)
+    np.testing.assert_array_equal(clean["landmarks"][0], with_camera["landmarks"][0])
+    assert clean["image"].dtype == np.uint8
+    assert (clean["image"][0] != with_camera["image"][0]).any()
+    synth.make(config(seed=5, camera=False, shard=16), 0)  # one in eight would have something before it
 
 
 @pytest.mark.parametrize("look", ["plain", "varied"])

@@ -68,7 +68,9 @@ def _long_hair(rng: np.random.Generator, picture: Image.Image, look: Look) -> No
                  _shade(rng, look.hair, 0.5), width=max(1, size // 64))  # fmt: skip
 
 
-def cover(rng: np.random.Generator, image: F32, label: U8, landmarks: F32, look: Look) -> tuple[F32, U8]:
+def cover(
+    rng: np.random.Generator, image: F32, label: U8, landmarks: F32, look: Look, *, things: bool = True
+) -> tuple[F32, U8]:
     """Fringe, glasses and things held before the face; hidden places get the label of what hides them.
 
     Args:
@@ -77,13 +79,14 @@ def cover(rng: np.random.Generator, image: F32, label: U8, landmarks: F32, look:
         label: `(S, S)` fine classes.
         landmarks: `(68, 2)` crop pixels.
         look: for the colours of hair and hands.
+        things: whether anything may be held before the face.
     """
     size = len(image)
     if rng.random() < 0.2:
         image, label = _paint(image, label, _fringe(rng, landmarks, look, size), HAIR)
     if rng.random() < 0.22:
         image, label = _glasses(rng, image, label, landmarks)
-    if rng.random() < 0.12:
+    if things and rng.random() < 0.12:
         image, label = _paint(image, label, _thing(rng, landmarks, look, size), BACKGROUND)
     return image, label
 
@@ -163,6 +166,11 @@ def _thing(rng: np.random.Generator, landmarks: F32, look: Look, size: int) -> I
         pen.line((*(start + shift), *end), fill, width)
         pen.ellipse((end[0] - width / 2, end[1] - width / 2, end[0] + width / 2, end[1] + width / 2), fill)
     return layer.filter(ImageFilter.GaussianBlur(0.6 * size / 128))
+
+
+def rounded(image: F32) -> U8:
+    """`(S, S, 3)` uint8 of a picture in [0, 1]."""
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def degrade(rng: np.random.Generator, image: F32) -> U8:

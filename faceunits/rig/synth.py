@@ -58,6 +58,9 @@ class SynthConfig:
     """Share of the faces whose skin keeps folds at rest (`rig.look.folded`)."""
     recolour: float = 0.0
     """Share of the faces whose real skin gets another tone (`rig.look.recoloured`)."""
+    camera: bool = True
+    """Blur, noise and compression of a camera, and things held before the face; without them for trainings
+    that draw their own in every view of a picture (varied look only)."""
     jitter: bool = True
     """Move the crop as an imperfect detector would (varied look only)."""
     seed: int = 0
@@ -161,8 +164,10 @@ def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
         else:
             behind = surround.backdrop(rng, config.size, seen.look)
             drawn = render.draw(on.model, on.static, seen, config.size, behind)
-            covered, label = surround.cover(rng, drawn.image, drawn.label, drawn.landmarks, seen.look)
-            image = surround.degrade(rng, covered)
+            covered, label = surround.cover(
+                rng, drawn.image, drawn.label, drawn.landmarks, seen.look, things=config.camera
+            )
+            image = surround.degrade(rng, covered) if config.camera else surround.rounded(covered)
         rows.append(truth(on, face, seen, drawn.marks) | {
             "image": image, "label": HELEN[label], "landmarks": drawn.landmarks,
             "skin_tone": np.float32(look.ita_deg(seen.look.skin)),
