@@ -8,7 +8,7 @@ import layouts
 import pandas as pd
 import pytest
 
-from faceunits.evaluation import datasets, protocol
+from faceunits.evaluation import protocol
 
 ABOUT = {"method": "stand-in"}
 SUBJECTS = ["SN001", "SN002", "SN013", "SN003"]
@@ -52,10 +52,6 @@ def disfa_pairs(subjects: list[str], *, lost: str = "skip", change=lambda au, p:
                     continue
                 out[au].append((layouts.intensity(s, f, au), change(au, 0.0 if p is None else p)))
     return out
-
-
-def disfa(folder) -> datasets.records.DataSet:
-    return datasets.read("disfa", layouts.disfa(folder / "disfa", tuple(SUBJECTS)))
 
 
 def row_of(outcome: protocol.Outcome, name: str) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import counted
 import layouts
 import numpy as np
 import pandas as pd
@@ -14,11 +13,6 @@ from counted import ABOUT, SUBJECTS, check, disfa_pairs, row_of, slow_scores
 from faceunits.errors import InputError
 from faceunits.evaluation import datasets, poses, protocol, scores, tables
 from faceunits.evaluation.scores import Pairing
-
-
-@pytest.fixture
-def disfa(tmp_path):
-    return counted.disfa(tmp_path)
 
 
 def test_every_row_of_disfa_is_that_of_a_slow_count(disfa, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import counted
 import layouts
 import numpy as np
 import pytest
@@ -15,11 +14,6 @@ from hypothesis import strategies as st
 from faceunits.errors import ConfigError, InputError
 from faceunits.evaluation import calibration, protocol, tables
 from faceunits.evaluation.scores import Pairing
-
-
-@pytest.fixture
-def disfa(tmp_path):
-    return counted.disfa(tmp_path)
 
 
 def test_a_calibration_is_scored_on_other_people_only(disfa, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import counted
 import layouts
 import numpy as np
 import pandas as pd
@@ -16,11 +15,6 @@ from typer.testing import CliRunner
 from faceunits import cli_datasets
 from faceunits.errors import InputError
 from faceunits.evaluation import against, protocol, tables
-
-
-@pytest.fixture
-def disfa(tmp_path):
-    return counted.disfa(tmp_path)
 
 
 def test_the_page_holds_ours_beside_what_was_published(disfa, tmp_path):

@@ -136,8 +136,8 @@ def test_a_gaze_moves_the_iris_only():
 # Shards
 
 
-def config(**settings) -> synth.SynthConfig:
-    return synth.SynthConfig(rig=str(FACE_MODEL), n_identity=12, size=32, **{"shard": 2} | settings)
+def config(shard: int = 2, **settings) -> synth.SynthConfig:
+    return synth.SynthConfig(rig=str(FACE_MODEL), n_identity=12, size=32, shard=shard, **settings)
 
 
 def test_the_same_seed_gives_the_same_shard_in_any_order():

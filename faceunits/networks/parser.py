@@ -238,17 +238,17 @@ class Reader(nn.Module):
         at = points if through else points.detach()
         with torch.autocast(x.device.type, enabled=False):
             shape = (at.float().flatten(1) - self.mean) / self.std
-            parts = [whole, _at(local.float(), at, self.size), shape.clamp(-5, 5), seen]
+            parts = [whole, at_points(local.float(), at, self.size).flatten(1), shape.clamp(-5, 5), seen]
             hidden = self.dense[:-1](torch.cat([p.float() for p in parts], 1))
             readings: Tensor = self.linear(shape) + self.dense[-1](hidden)
             doubt = None if self.doubt is None else self.doubt(hidden).clamp(-12, 2)
         return Read(readings, doubt, points, heats)
 
 
-def _at(maps: Tensor, points: Tensor, size: int) -> Tensor:
-    """`(B, C * K)` maps `(B, C, h, w)` read at points `(B, K, 2)`, crop pixels."""
+def at_points(maps: Tensor, points: Tensor, size: int) -> Tensor:
+    """`(B, C, K)` maps `(B, C, h, w)` of a crop of `size` pixels, read at points `(B, K, 2)`, crop pixels."""
     where = (2 * points + 1) / size - 1  # pixel p of the crop is at (2p + 1) / size - 1 of the map
-    return F.grid_sample(maps, where[:, :, None], padding_mode="border", align_corners=False).flatten(1)
+    return F.grid_sample(maps, where[:, :, None], padding_mode="border", align_corners=False)[..., 0]
 
 
 EYE_RIGHT = (17, 18, 19, 20, 21, 36, 37, 38, 39, 40, 41)

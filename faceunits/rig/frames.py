@@ -73,7 +73,7 @@ def person(config: FramesConfig, index: int) -> dict[str, NDArray[np.generic]]:
         behind = surround.backdrop(np.random.default_rng(chance), config.size, seen.look)
         drawn = render.draw(on.model, on.static, moved, config.size, behind)
         rows.append(synth.truth(on, replace(face, au=active), moved, drawn.marks) | {
-            "image": (255 * drawn.image + 0.5).astype(np.uint8), "label": HELEN[drawn.label],
+            "image": render.rounded(drawn.image), "label": HELEN[drawn.label],
             "landmarks": drawn.landmarks, "person": np.int64(index),
         })  # fmt: skip
     return synth.stacked(rows)

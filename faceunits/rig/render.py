@@ -150,6 +150,11 @@ def frame(screen: F32, jitter: F32 | None, size: int) -> F32:
     return out
 
 
+def rounded(image: F32) -> NDArray[np.uint8]:
+    """`(S, S, 3)` uint8 of a picture in [0, 1]."""
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
 def draw(model: FaceModel, static: Static, scene: Scene, size: int, backdrop: F32 | None = None) -> Render:
     """One face in the canonical crop.
 

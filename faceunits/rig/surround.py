@@ -168,11 +168,6 @@ def _thing(rng: np.random.Generator, landmarks: F32, look: Look, size: int) -> I
     return layer.filter(ImageFilter.GaussianBlur(0.6 * size / 128))
 
 
-def rounded(image: F32) -> U8:
-    """`(S, S, 3)` uint8 of a picture in [0, 1]."""
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
 def degrade(rng: np.random.Generator, image: F32) -> U8:
     """`(S, S, 3)` uint8 as a camera would give it: tone, blur, low resolution, noise, compression."""
     size = len(image)

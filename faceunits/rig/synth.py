@@ -160,14 +160,14 @@ def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
         face, seen = scene(rng, on, config)
         if config.look == "plain":
             drawn = render.draw(on.model, on.static, seen, config.size)
-            image, label = (255 * drawn.image + 0.5).astype(np.uint8), drawn.label
+            image, label = render.rounded(drawn.image), drawn.label
         else:
             behind = surround.backdrop(rng, config.size, seen.look)
             drawn = render.draw(on.model, on.static, seen, config.size, behind)
             covered, label = surround.cover(
                 rng, drawn.image, drawn.label, drawn.landmarks, seen.look, things=config.camera
             )
-            image = surround.degrade(rng, covered) if config.camera else surround.rounded(covered)
+            image = surround.degrade(rng, covered) if config.camera else render.rounded(covered)
         rows.append(truth(on, face, seen, drawn.marks) | {
             "image": image, "label": HELEN[label], "landmarks": drawn.landmarks,
             "skin_tone": np.float32(look.ita_deg(seen.look.skin)),

@@ -8,7 +8,7 @@ portrait say the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -306,7 +306,7 @@ def measure(net: Student, valid: Faces, trained: Faces, *, most: int = 8000) -> 
     `fitting.optimise.Networks`), from `valid`. Its doubt is fitted too, in place, and nothing else changes;
     that takes more faces, so `most` of those that trained join, whose errors are hardly smaller."""
     n = len(net.config.au_mirror)
-    heard, readings, wrong = _errors(net, valid, range(len(valid.sizes)), int(valid.sizes.max()))
+    heard, readings, wrong = _errors(net, valid, int(valid.sizes.max()))
     truth = torch.from_numpy(np.concatenate(valid.codes))
     swap = torch.cat([net.au_mirror, torch.tensor([n])])  # both sides get one curve
     knots, values = curves.matching(
@@ -314,8 +314,7 @@ def measure(net: Student, valid: Faces, trained: Faces, *, most: int = 8000) -> 
     )
     straight = curves.apply(readings[:, : n + 1].contiguous(), knots, values)
     spread = torch.cat([(readings - truth)[:, n + 1 : n + 3] / 2, (straight - truth[:, : n + 1])[:, :n]], 1)
-    some = range(0, len(trained.sizes), -(-len(trained.sizes) // 40))  # of every kind of picture
-    more = _errors(net, trained, some, -(-most // len(some)))
+    more = _errors(net, trained, -(-most // len(trained.sizes)))  # of every kind of picture
     x, errors = torch.cat([heard, more[0]], 1).flatten(0, 1), torch.cat([wrong, more[2]])
     turned = torch.cat([errors[:, :n][:, net.au_mirror], errors[:, n:]], 1)
     weight, bias = likely_errors(x, torch.cat([errors, turned]), penalty=0.3)
@@ -327,12 +326,12 @@ def measure(net: Student, valid: Faces, trained: Faces, *, most: int = 8000) -> 
     return {"knots": knots, "values": values, "spread": spread.square().mean(0).sqrt()}
 
 
-def _errors(net: Student, faces: Faces, some: Iterable[int], each: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the first `each` faces of some shards: what is heard `(2, n, H)`, readings `(n, R)`, and their
+def _errors(net: Student, faces: Faces, each: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the first `each` faces of every shard: what is heard `(2, n, H)`, readings `(n, R)`, and their
     errors `(n, N)`."""
     heard, read, truth = [], [], []
     with torch.no_grad():
-        for images, code in ((faces.images[k], faces.codes[k]) for k in some):
+        for images, code in zip(faces.images, faces.codes, strict=True):
             truth.append(torch.from_numpy(code[:each]))
             for i in range(0, min(each, len(images)), 50):
                 rows = slice(i, min(i + 50, each))

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from faceunits.networks.parser import at_points
+
 F32 = NDArray[np.float32]
 
 
@@ -43,7 +45,7 @@ def moved(
         grid = grid + bend.permute(0, 2, 3, 1) * 2 / size
         straight = at
         for _ in range(3):  # where is the place that shows this point?
-            at = straight - _sampled(bend, at) @ turn.transpose(1, 2)
+            at = straight - (turn @ at_points(bend, at, size)).transpose(1, 2)
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False), at
 
 
@@ -53,12 +55,6 @@ def bends(count: int, size: int, rng: torch.Generator) -> Tensor:
     mirrored = nodes.flip(-1) * torch.tensor([-1.0, 1.0])[:, None, None]
     nodes = (nodes + 0.7 * mirrored) / (1 + 0.7**2) ** 0.5
     return F.interpolate(nodes, size=(size, size), mode="bicubic", align_corners=True)
-
-
-def _sampled(field: Tensor, points: Tensor) -> Tensor:
-    """`(B, K, 2)` of fields `(B, 2, S, S)` at points in pixels."""
-    at = ((2 * points + 1) / field.shape[-1] - 1)[:, :, None]
-    return F.grid_sample(field, at, padding_mode="border", align_corners=False)[..., 0].transpose(1, 2)
 
 
 def toned(rng: np.random.Generator, image: NDArray[np.uint8]) -> F32:
