@@ -312,7 +312,7 @@ class _Gallery:
             larger = s.matrix * factor
             larger[:, 2] += (factor - 1) / 2  # pixel centres
             crop = warp.crop(picture, larger, _PORTRAIT)
-            self._new[s.face_id] = (255 * crop.transpose(1, 2, 0) + 0.5).astype(np.uint8)
+            self._new[s.face_id] = warp.picture(crop)
             self.best[s.face_id] = confidence
 
     def save(self) -> None:

@@ -272,6 +272,17 @@ def test_bends_are_smooth_and_of_unit_spread():
     assert steps.abs().max() < 0.5  # at 1.5 px of 192, two pixels next to each other stay so
 
 
+def test_tones_change_levels_and_keep_their_order():
+    ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (64, 1, 3))
+    out = views.toned(np.random.default_rng(0), np.stack([ramp] * 4))
+    assert out.shape == (4, 3, 64, 64)
+    assert out.dtype == np.float32
+    assert (np.diff(out, axis=3) >= 0).all()  # brighter stays brighter
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert np.abs(out - ramp.transpose(2, 0, 1) / 255).max() > 0.05
+
+
 def test_worse_crops_stay_in_range_and_most_are_untouched():
     image = torch.rand(64, 3, 32, 32)
     worse = views.worsened(image.clone(), torch.Generator().manual_seed(0))

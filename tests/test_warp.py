@@ -136,6 +136,7 @@ def test_identity_crop_returns_the_picture() -> None:
     crop = warp.crop(image, np.array([[1.0, 0, 0], [0, 1, 0]]), 64)
     assert crop.dtype == np.float32
     np.testing.assert_allclose(crop, image.transpose(2, 0, 1) / 255, atol=1e-6)
+    assert np.array_equal(warp.picture(crop), image)
 
 
 @pytest.mark.parametrize("factor", [1.5, 2.0, 3.7, 8.0])

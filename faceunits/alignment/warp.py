@@ -186,6 +186,12 @@ def scale(matrix: NDArray[np.floating]) -> F64:
     return factor
 
 
+def picture(crop: F32) -> U8:
+    """`(S, S, 3)` uint8 of a crop `(3, S, S)` in [0, 1], rounded."""
+    values = np.clip(255 * crop.transpose(1, 2, 0) + 0.5, 0, 255)
+    return np.ascontiguousarray(values.astype(np.uint8))
+
+
 def crop(image: U8, matrix: NDArray[np.floating], size: int) -> F32:
     """The aligned square, float32 `(3, size, size)` in [0, 1].
 

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from faceunits import aus, fitting
+from faceunits.alignment import warp
 from faceunits.alignment.detect import Detector, FaceSource
 from faceunits.errors import InputError
 from faceunits.evaluation import fits, metrics, similarity
@@ -286,7 +287,7 @@ def _spaces(
         page.report.about["feature spaces left out"] = f"{missing}: no weights were named"
     n = len(score.faces.crops)
     chosen = np.unique(np.linspace(0, n - 1, min(n, 3)).astype(int))
-    strips = [[_picture(crops[i]), *(_picture(r.image[i]) for r in fitted.values())] for i in chosen]
+    strips = [[warp.picture(crops[i]), *(warp.picture(r.image[i]) for r in fitted.values())] for i in chosen]
     heads = ["render", *(name.removeprefix("E's network, ") for name in fitted)]  # no wider than a face
     page.pictures["faces fitted in each space"] = curves.faces(strips, heads, side=96)
 
@@ -324,7 +325,3 @@ def _similarity(
     page.report.tables[f"similarity of expressions, {title}"] = pd.DataFrame.from_dict(rows, orient="index")
     for column, scheme in enumerate(("JET", "viridis")):
         page.pictures[f"similarity, {title}, {scheme}"] = curves.grid([p[column] for p in panels], columns=3)
-
-
-def _picture(crop: F32) -> U8:
-    return np.asarray(np.clip(255 * crop.transpose(1, 2, 0) + 0.5, 0, 255)).astype(np.uint8)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faceunits import aus
+from faceunits.alignment import warp
 from faceunits.errors import ConfigError
 from faceunits.evaluation import editor_scores as scores
 from faceunits.evaluation import editor_sets as sets
@@ -262,16 +263,10 @@ def carry_out(
         parts.append((seen, l1, lpips))
         for i in keep:
             if start <= i < start + len(image):
-                kept[i] = picture(image[i - start])
+                kept[i] = warp.picture(image[i - start].cpu().numpy())
         start += len(image)
     joined = scores.joined([p[0] for p in parts])
     return Edited(joined, np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts]), kept)
-
-
-def picture(image: Tensor) -> U8:
-    """`(S, S, 3)` uint8 of `(3, S, S)` in [0, 1]."""
-    out: U8 = (255 * image.permute(1, 2, 0) + 0.5).clamp(0, 255).byte().cpu().numpy()
-    return out
 
 
 def identity(seen: Seen, reference: Seen) -> F64:

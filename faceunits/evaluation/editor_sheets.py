@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from faceunits.alignment import warp
 from faceunits.evaluation import editor_bench as benches
 from faceunits.evaluation.editor_bench import STEPS, Bench, Edited
 from faceunits.motion import sheet
@@ -51,7 +52,7 @@ def rows_of_faces(
         back = next(benches.drawn(bench.space, bench.w[source[i]][None], 1))[0]
         kept = [s[i] for s in strips.values() if i in s]
         image = bench.frames.image
-        rows.append([image[source[i]], benches.picture(back), image[model[i]], *kept])
+        rows.append([image[source[i]], warp.picture(back.cpu().numpy()), image[model[i]], *kept])
     names = [heads[0], "given back", heads[1], *(k for k, s in strips.items() if s)]
     return curves.faces(rows, names)
 
@@ -63,7 +64,7 @@ def series_sheet(bench: Bench, editor: Editor) -> U8:
     for k, name in enumerate(bench.frames.names):
         w = benches.series(bench, editor, k)[: len(STEPS)][whole]
         images = next(benches.drawn(bench.space, w, len(w)))
-        pictures += [benches.picture(image) for image in images]
+        pictures += [warp.picture(image.cpu().numpy()) for image in images]
         captions += [f"{name} {STEPS[i]:g}" for i in whole]
     size = pictures[0].shape[0]
     return sheet.grid(pictures, captions, (0, 0, size), side=size, columns=len(whole))

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from faceunits.alignment import warp
 from faceunits.errors import ConfigError, InputError
 from faceunits.evaluation import crops, metrics
 from faceunits.evaluation.crops import Progress, Tool
@@ -94,7 +95,7 @@ def _turned(photo: str, crop: F32, on: Tool) -> Iterator[Variant]:
             y = np.concatenate([at, reading.au, reading.identity], 1).astype(np.float32)
             with torch.inference_mode():
                 image = on.models.networks.generator(torch.from_numpy(y).to(on.models.device))[0]
-            drawn = (255 * image.permute(1, 2, 0) + 0.5).clamp(0, 255).byte().cpu().numpy()
+            drawn = warp.picture(image.cpu().numpy())
             # the crop cuts the forehead and a detector wants a whole head
             margin = drawn.shape[0] // 2
             wide = np.pad(drawn, ((margin, margin), (margin, margin), (0, 0)), mode="edge")

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from faceunits import fitting
+from faceunits.alignment import warp
 from faceunits.evaluation import distortions
 from faceunits.evaluation.fits import crops_of
 from faceunits.evaluation.spaces import Space, distances
@@ -81,7 +82,7 @@ def own_faces(models: fitting.Models, people: int, *, seed: int = 0) -> list[Per
 
 def _changed(image: F32, rng: np.random.Generator) -> F32:
     """The picture `(3, S, S)` in a light, a colour and a focus of its own."""
-    picture = (255 * image.transpose(1, 2, 0) + 0.5).astype(np.uint8)
+    picture = warp.picture(image)
     box = np.array([0, 0, *picture.shape[1::-1]], np.float32)
     picture = distortions.side_light(picture, box, rng.uniform(0, 1.5), rng)
     tint = distortions.warm if rng.random() < 0.5 else distortions.cool

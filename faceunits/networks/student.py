@@ -129,10 +129,9 @@ class Student(nn.Module):
     def heard(self, image: Tensor) -> Tensor:
         """`(2B, H)` what the answers are made from: all faces from the right half, then from the left."""
         count, config = image.shape[0], self.config
-        end, size = config.left + config.half, config.size
-        shown = image[..., config.top :, :]
-        right, left = shown[..., config.left : end], shown[..., size - end : size - config.left].flip(-1)
-        halves = torch.cat([right, left]) * 4 - 2
+        shown = image[..., config.top :, config.left : config.size - config.left] * 4 - 2
+        right, left = shown[..., : config.half], shown[..., -config.half :].flip(-1)
+        halves = torch.cat([right, left])
         seen = self.eye(halves)
         other = torch.cat([seen[count:], seen[:count]])
         maps = self.squeeze(self.both(torch.cat([seen, other], 1)))

@@ -128,8 +128,7 @@ def from_disfa(
                 lost += 1
                 continue
             crop = warp.crop(frame.picture, warp.similarity(face.points[None], size)[0], size)
-            image = (255 * crop.transpose(1, 2, 0) + 0.5).astype(np.uint8)
-            rows.append({"image": image, "units": labelled[frame.number], "person": np.int64(0)})
+            rows.append({"image": warp.picture(crop), "units": labelled[frame.number], "person": np.int64(0)})
         if rows:
             part = folder / f"frames_{recording.subject}.part.npz"
             np.savez(part, **{k: np.stack([r[k] for r in rows]) for k in rows[0]})  # type: ignore[arg-type]

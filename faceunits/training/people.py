@@ -135,7 +135,7 @@ def write(faces: str | Path, path: str | Path, *, size: int = 128, variants: int
             noise = rng.normal(0, 0.02, (5, 2)) + rng.normal(0, 0.025, (1, 2))
             points = (person.points + noise * span).astype(np.float32)
             matrix = warp.similarity(points[None], size)[0].astype(np.float32)
-            image = (255 * warp.crop(person.image, matrix, size) + 0.5).astype(np.uint8).transpose(1, 2, 0)
+            image = warp.picture(warp.crop(person.image, matrix, size))
             rows.append((image, crop_label(person.label, matrix, size), person.neutral, person.name))
     np.savez(
         path, image=np.stack([r[0] for r in rows]), label=np.stack([r[1] for r in rows]),

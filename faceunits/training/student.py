@@ -201,9 +201,8 @@ class Batches:
             code = np.concatenate([code, people.code[rows]])
             points = np.concatenate([points, people.points[rows]])
             rest = people.rest[rows]
-        x = torch.from_numpy(views.toned(rng, image)).permute(0, 3, 1, 2)  # channels last
         x, at = views.moved(
-            x, torch.from_numpy(points), self.torch_rng,
+            torch.from_numpy(views.toned(rng, image)), torch.from_numpy(points), self.torch_rng,
             shift_px=config.shift_px, scale=config.scale, turn_deg=config.turn_deg, bend_px=config.bend_px,
         )  # fmt: skip
         if config.harder:

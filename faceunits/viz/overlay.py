@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from faceunits import aus
+from faceunits.alignment import warp
 from faceunits.io.image import shrink
 from faceunits.types import Face, FitResult
 from faceunits.viz import colours
@@ -145,8 +146,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _picture(image: F32) -> U8:
     """`(3, S, S)` in [0, 1] as `(S, S, 3)` uint8."""
-    rounded = np.clip(np.nan_to_num(image) * 255 + 0.5, 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(rounded.transpose(1, 2, 0))
+    return warp.picture(np.nan_to_num(image))
 
 
 def _square(picture: U8, *, nearest: bool = False) -> U8:
