@@ -17,7 +17,7 @@ from faceunits.errors import ConfigError, WeightsError
 from faceunits.fitting import models, optimise
 from faceunits.networks.parser import turned_back
 from faceunits.networks.student import Student, StudentConfig, deeper, finer, lean
-from faceunits.training import loop, student, views
+from faceunits.training import drawn, loop, student, views
 from faceunits.types import LANDMARK_MIRROR
 
 PROFILE = aus.profile()
@@ -270,6 +270,24 @@ def test_bends_are_smooth_and_of_unit_spread():
     assert field.square().mean().sqrt() == pytest.approx(1, abs=0.2)
     steps = torch.cat([field.diff(dim=2).flatten(), field.diff(dim=3).flatten()])
     assert steps.abs().max() < 0.5  # at 1.5 px of 192, two pixels next to each other stay so
+
+
+def test_what_m_draws_shows_the_code_beside_it():
+    own, n = small.models().networks, len(PROFILE)
+    drawer = drawn.Drawer(own.generator, own.sketch, PROFILE, small.N_IDENTITY)
+    image, code, points = drawer.draw(np.random.default_rng(0), 3, small.SIZE)
+    told = torch.from_numpy(code)
+    y = torch.cat([0.5 + told[:, n + 1 : n + 3] / 2, told[:, :n], told[:, n + 3 :] + 0.5], 1)
+    with torch.no_grad():
+        pictures, marks = own.generator(y), own.sketch(y)[0]
+    assert len(np.unique(code, axis=0)) == 3
+    assert np.abs(image - 255 * pictures.permute(0, 2, 3, 1).numpy().clip(0, 1)).max() < 1
+    np.testing.assert_allclose(points, marks * small.SIZE - 0.5, atol=1e-3)
+
+
+def test_m_of_other_parameters_cannot_draw():
+    with pytest.raises(ConfigError, match="60 identity modes"):
+        drawn.drawer("default", 12)
 
 
 def test_tones_change_levels_and_keep_their_order():

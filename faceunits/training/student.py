@@ -25,7 +25,7 @@ from faceunits.evaluation.fits import crops_of
 from faceunits.fitting import curves
 from faceunits.fitting.models import MEASURED_ON_STUDENT, student_config
 from faceunits.networks.student import Student, StudentConfig, deeper, finer
-from faceunits.training import loop, shards, views
+from faceunits.training import drawn, loop, shards, views
 from faceunits.training.parser import codes, likely_errors, reading_names
 
 F32 = NDArray[np.float32]
@@ -68,6 +68,8 @@ class StudentTraining:
     """See `networks.student.StudentConfig`: 3, with a kernel of 9, for crops of 192 px."""
     batch: int = 64
     """Renders per step."""
+    drawn: int = 0
+    """So many of them are what the shipped M draws, new in every step."""
     photo_batch: int = 6
     """Portraits per step, each seen twice."""
     rest_share: float = 0.5
@@ -174,6 +176,7 @@ class Batches:
 
     def __init__(self, config: StudentTraining, faces: Faces, people: Portraits | None, seed: int) -> None:
         self.config, self.faces, self.people = config, faces, people
+        self.drawer = drawn.drawer(config.profile, config.n_identity) if config.drawn else None
         self.rng = np.random.default_rng([config.loop.seed, seed])
         self.torch_rng = torch.Generator().manual_seed(config.loop.seed * 1_000_003 + seed)
 
@@ -189,7 +192,10 @@ class Batches:
         """`image` `(n + 2m, 3, S, S)` float: n renders, then m portraits seen twice, in turns; `code` and
         `points` for all (of portraits what E says), `rest` `(2m,)`."""
         config, rng = self.config, self.rng
-        image, code, points = self.faces.draw(rng, config.batch)
+        parts = [self.faces.draw(rng, config.batch - config.drawn)]
+        if self.drawer is not None:
+            parts.append(self.drawer.draw(rng, config.drawn, config.size))
+        image, code, points = (np.concatenate(of) for of in zip(*parts, strict=True))
         rest = np.zeros(0, bool)
         if self.people is not None and config.photo_batch:
             people = self.people

@@ -1,0 +1,64 @@
+"""Faces as the generator M draws them, new ones for every step.
+
+The fit compares photos with what M draws, so R should read M's pictures as well as renders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from faceunits import aus
+from faceunits.alignment import warp
+from faceunits.errors import ConfigError
+from faceunits.fitting.models import load_generator
+from faceunits.fitting.optimise import reduced
+from faceunits.networks.generator import Generator, Sketch
+from faceunits.rig import sample
+from faceunits.training.generator import parameters
+from faceunits.training.parser import codes
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """M, the sketch that knows its landmarks, and the action units and identity modes it draws."""
+
+    generator: Generator
+    sketch: Sketch
+    profile: aus.Profile
+    n_identity: int
+
+    def draw(self, rng: np.random.Generator, count: int, size: int) -> tuple[NDArray[np.uint8], F32, F32]:
+        """Images `(n, S, S, 3)`, codes `(n, R)` and landmarks `(n, 68, 2)` of random natural faces."""
+        faces = [sample.natural(rng, self.profile, self.n_identity) for _ in range(count)]
+        shown = {
+            "au": np.stack([f.au for f in faces]), "identity": np.stack([f.identity for f in faces]),
+            "pose_deg": np.array([(f.pitch_deg, f.yaw_deg) for f in faces], np.float32),
+        }  # fmt: skip
+        y = torch.from_numpy(parameters(shown))
+        with torch.inference_mode():
+            image = reduced(self.generator(y), size)
+            points, gap = self.sketch(y)
+        pictures = np.stack([warp.picture(i) for i in image.numpy()])
+        return pictures, codes(shown | {"lip_gap": gap.numpy()}), (points * size - 0.5).numpy()
+
+
+def drawer(profile: str, n_identity: int) -> Drawer:
+    """One of the shipped M.
+
+    Raises:
+        ConfigError: M has other parameters.
+    """
+    generator, sketch, about = load_generator()
+    units, count = aus.profile(profile), generator.config.parameters
+    if about["profile"] != profile or count != 2 + len(units) + n_identity:
+        raise ConfigError(
+            f"expected the profile {about['profile']} and {count - 2 - len(units)} identity modes, which M "
+            f"draws; got {profile} and {n_identity}; set drawn to 0, or train for those"
+        )
+    return Drawer(generator, sketch, units, n_identity)
