@@ -54,8 +54,8 @@ def read(crops: F32, models: Models) -> Reading:
 
 
 def confidence(log_variance: Tensor | None, n_au: int, count: int) -> Tensor:
-    """`(B,)` in (0, 1]: exp(-(e / 2)^2), e the root mean square error that E expects of its action units,
-    0-5: .9 for the usual face, below .7 where something hides it. Scripts for OpenFace drop below .8."""
+    """`(B,)` in (0, 1]: exp(-(e / 2)^2), e the root mean square error that R expects of its action units,
+    0-5: .95 for the usual face, .9 for the worst tenth of renders. Scripts for OpenFace drop below .8."""
     if log_variance is None:
         return torch.ones(count)
     expected = log_variance[:, :n_au].exp().mean(1)

@@ -402,7 +402,7 @@ def likely_errors(
     error = wrong.square()
     mean, spread = x.mean(0), x.std(0)
     # what renders are hardly ever heard to say may be loud in photos
-    spread = spread.clamp_min(0.5 * float(spread.median()) + 1e-6)
+    spread = spread.clamp_min(float(spread.median()) + 1e-6)
     z = (x - mean) / spread
     weight = torch.zeros(error.shape[1], x.shape[1], requires_grad=True)
     bias = (error.mean(0) + 1e-6).log().requires_grad_(True)

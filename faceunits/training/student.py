@@ -322,7 +322,7 @@ def measure(net: Student, valid: Faces, trained: Faces, *, most: int = 8000) -> 
     more = _errors(net, trained, -(-most // len(trained.sizes)))  # of every kind of picture
     x, errors = torch.cat([heard, more[0]], 1).flatten(0, 1), torch.cat([wrong, more[2]])
     turned = torch.cat([errors[:, :n][:, net.au_mirror], errors[:, n:]], 1)
-    weight, bias = likely_errors(x, torch.cat([errors, turned]), penalty=3.0)
+    weight, bias = likely_errors(x, torch.cat([errors, turned]), penalty=1.0)
     with torch.no_grad():
         net.doubt.weight.copy_(weight)
         net.doubt.bias.copy_(bias)
