@@ -232,7 +232,7 @@ def _check_intervals(page):
 def test_pictures_show_rendered_faces_only(all_spaces, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        ablations, "_picture", lambda crop: shown.append(crop) or np.zeros((8, 8, 3), np.uint8)
+        ablations.warp, "picture", lambda crop: shown.append(crop) or np.zeros((8, 8, 3), np.uint8)
     )
     crop, au = ablations.closed_loop_faces(models(), 2)
     real = crops(1, seed=7)
