@@ -187,8 +187,8 @@ def scale(matrix: NDArray[np.floating]) -> F64:
 
 
 def picture(crop: F32) -> U8:
-    """`(S, S, 3)` uint8 of a crop `(3, S, S)` in [0, 1], rounded."""
-    values = np.clip(255 * crop.transpose(1, 2, 0) + 0.5, 0, 255)
+    """`(..., S, S, 3)` uint8 of crops `(..., 3, S, S)` in [0, 1], rounded."""
+    values = np.clip(255 * np.moveaxis(crop, -3, -1) + 0.5, 0, 255)
     return np.ascontiguousarray(values.astype(np.uint8))
 
 

@@ -88,11 +88,9 @@ def closed_loop_faces(models: fitting.Models, count: int, *, seed: int = 900_100
 
     rng = np.random.default_rng(seed)
     n_id = models.networks.generator.config.parameters - 2 - len(models.names)
-    drawn = [sample.natural(rng, models.profile, n_id) for _ in range(count)]
-    pose = np.array([[f.pitch_deg, f.yaw_deg] for f in drawn], np.float32)
-    pose = np.clip(pose / (2 * POSE_RANGE_DEG) + 0.5, 0, 1)
-    au = np.stack([f.au for f in drawn])
-    return similarity.draw(models, pose, au, np.stack([f.identity for f in drawn])), au
+    drawn = sample.naturals(rng, models.profile, n_id, count)
+    pose = np.clip(drawn["pose_deg"] / (2 * POSE_RANGE_DEG) + 0.5, 0, 1)
+    return similarity.draw(models, pose, drawn["au"], drawn["identity"]), drawn["au"]
 
 
 def gather(

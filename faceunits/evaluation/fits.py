@@ -100,20 +100,20 @@ def closed_loop(
 ) -> pd.DataFrame:
     """Parameters recovered from M's own images of natural faces."""
     from faceunits.rig import sample  # numpy only: no rig data are needed
+    from faceunits.training.generator import parameters
 
     rng = np.random.default_rng(seed)
     n_id = models.networks.generator.config.parameters - 2 - len(models.names)
-    faces = [sample.natural(rng, models.profile, n_id) for _ in range(count)]
-    pose = np.array([[f.pitch_deg, f.yaw_deg] for f in faces], np.float32) / 57.2 + 0.5
-    y = np.concatenate([pose, np.stack([f.au for f in faces]), np.stack([f.identity for f in faces])], 1)
+    faces = sample.naturals(rng, models.profile, n_id, count)
+    y = parameters(faces)
     with torch.no_grad():
         parts = [
-            models.networks.generator(torch.from_numpy(y[i : i + 50]).float().to(models.device))
+            models.networks.generator(torch.from_numpy(y[i : i + 50]).to(models.device))
             for i in range(0, count, 50)
         ]
     images = torch.cat(parts).float().cpu().numpy()
     result = fit_all(images, models, recipe)
-    return icc_table(models.names, np.stack([f.au for f in faces]), result.au)
+    return icc_table(models.names, faces["au"], result.au)
 
 
 def renders(models: fitting.Models, recipe: str | Recipe, shard: dict[str, NDArray[Any]]) -> pd.DataFrame:

@@ -60,6 +60,15 @@ def natural(rng: np.random.Generator, profile: Profile, n_identity: int) -> Samp
     return _seen(rng, strength, n_identity)
 
 
+def naturals(rng: np.random.Generator, profile: Profile, n_identity: int, count: int) -> dict[str, F32]:
+    """`count` natural faces, named as in a shard: `au` `(n, A)`, `identity` `(n, D)`, `pose_deg` `(n, 2)`."""
+    faces = [natural(rng, profile, n_identity) for _ in range(count)]
+    return {
+        "au": np.stack([f.au for f in faces]), "identity": np.stack([f.identity for f in faces]),
+        "pose_deg": np.array([(f.pitch_deg, f.yaw_deg) for f in faces], np.float32),
+    }  # fmt: skip
+
+
 def dense(rng: np.random.Generator, profile: Profile, n_identity: int) -> Sample:
     """Five to ten units at once: no face that people make, but each teaches many units.
 

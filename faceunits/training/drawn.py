@@ -6,6 +6,7 @@ The fit compares photos with what M draws, so R should read M's pictures as well
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -35,19 +36,19 @@ class Drawer:
 
     def draw(self, rng: np.random.Generator, count: int, size: int) -> tuple[NDArray[np.uint8], F32, F32]:
         """Images `(n, S, S, 3)`, codes `(n, R)` and landmarks `(n, 68, 2)` of random natural faces."""
-        faces = [sample.natural(rng, self.profile, self.n_identity) for _ in range(count)]
-        shown = {
-            "au": np.stack([f.au for f in faces]), "identity": np.stack([f.identity for f in faces]),
-            "pose_deg": np.array([(f.pitch_deg, f.yaw_deg) for f in faces], np.float32),
-        }  # fmt: skip
+        shown = sample.naturals(rng, self.profile, self.n_identity, count)
         y = torch.from_numpy(parameters(shown))
         with torch.inference_mode():
             image = reduced(self.generator(y), size)
             points, gap = self.sketch(y)
-        pictures = np.stack([warp.picture(i) for i in image.numpy()])
-        return pictures, codes(shown | {"lip_gap": gap.numpy()}), (points * size - 0.5).numpy()
+        return (
+            warp.picture(image.numpy()),
+            codes(shown | {"lip_gap": gap.numpy()}),
+            (points * size - 0.5).numpy(),
+        )
 
 
+@cache
 def drawer(profile: str, n_identity: int) -> Drawer:
     """One of the shipped M.
 

@@ -124,8 +124,7 @@ class Faces:
                 image, points = pack["image"], pack["landmarks"].astype(np.float32)
                 if image.shape[1] != self.size:  # plain faces are as large as M draws them
                     points = warp.resized(points, self.size / image.shape[1])
-                    larger = crops_of(image, self.size).transpose(0, 2, 3, 1)
-                    image = (255 * larger + 0.5).clip(0, 255).astype(np.uint8)
+                    image = warp.picture(crops_of(image, self.size))
                 self.images.append(image)
                 self.points.append(points)
                 self.codes.append(codes({k: pack[k] for k in ("au", "lip_gap", "pose_deg", "identity")}))
