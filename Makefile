@@ -57,6 +57,7 @@ results: $(VENV)/installed
 	$(BIN)/faceunits estimate $(FACEUNITS_FACES)/london/neutral $(FACEUNITS_FACES)/london/smiling -o $(SHARDS)/london.csv
 	$(BIN)/faceunits evaluate groups $(SHARDS)/london.csv $(FACEUNITS_FACES)/london/subjects.csv --by gender,ethnicity,age --labels $(FACEUNITS_FACES)/london/contrast_labels.csv -o docs/results
 	$(BIN)/faceunits evaluate groups $(SHARDS)/varied_900102_00000.npz --count 2000 -o docs/results
+	$(BIN)/faceunits evaluate height $(SHARDS)/kept_out -o docs/results
 	$(BIN)/faceunits evaluate robustness $(SHARDS)/kept_out/smiling -o $(SHARDS)/robustness
 	cp $(SHARDS)/robustness/robustness.md $(SHARDS)/robustness/robustness.json $(SHARDS)/robustness/robustness_curves.png docs/results/
 	$(BIN)/faceunits evaluate ablations --quick --shard $(SHARDS)/varied_900102_00000.npz --pairs $(SHARDS)/kept_out --count 12 --people 6 -o docs/results

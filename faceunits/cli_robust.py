@@ -32,7 +32,7 @@ Photos = Annotated[list[Path], typer.Argument(help="photos, or folders of photos
 
 def add_commands(evaluate: typer.Typer) -> None:
     """Register the commands of this file under `evaluate`."""
-    for command in (renders, stability, mirror, robustness, groups, ablations):
+    for command in (renders, stability, mirror, height, robustness, groups, ablations):
         evaluate.command(command.__name__)(spread(command))
 
 
@@ -164,6 +164,22 @@ def mirror(
     page.about |= {"method": using.method} | using.told()
     tell(page.figures)
     finish(page, output, "mirror")
+
+
+def height(
+    folder: Annotated[
+        Path, typer.Argument(help="folder with neutral and smiling: photos of the same names", metavar="DIR")
+    ],
+    using: Measuring,
+    output: Output = None,
+) -> None:
+    """How strong smiles are read, against how far the mouth's corners went in the same person."""
+    from faceunits.evaluation import height as steps
+
+    page = steps.height(folder, using.tool())
+    page.about |= {"method": using.method} | using.told()
+    tell(page.figures)
+    finish(page, output, "height")
 
 
 def robustness(

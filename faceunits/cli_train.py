@@ -42,6 +42,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(synthesize)
     app.command()(skins)
     app.command()(portraits)
+    app.command()(animate)
     app.add_typer(cli_frames.frames, name="frames")
     app.add_typer(train, name="train")
     for module in (cli_evaluate, cli_datasets, cli_robust):
@@ -101,6 +102,21 @@ def portraits(
     from faceunits.training import people
 
     say(f"wrote {people.write(faces, out, size=size)} crops to {out}")
+
+
+def animate(
+    crops: Annotated[Path, typer.Argument(help="file of `portraits`")],
+    out: Annotated[Path, typer.Argument(help="folder for the shards")],
+    count: Annotated[int, typer.Option(help="faces")] = 6000,
+    seed: Annotated[int, typer.Option(help="of the expressions; from 900000 on for tests only")] = 89,
+    workers: Annotated[int, typer.Option(help="processes")] = 1,
+) -> None:
+    """Move the muscles of people at rest, for R's training; shards that exist are kept."""
+    from faceunits.training import animated
+
+    say(f"{count} faces to {out}")
+    with bar_or_lines("faces") as step:
+        animated.write(animated.Animation(str(crops), seed), out, count, workers=workers, progress=step)
 
 
 @train.command("detector")

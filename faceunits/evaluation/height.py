@@ -1,0 +1,127 @@
+"""How strong smiles are read, against how far the corners of the mouth went in the same person.
+
+One photo does not show how far a mouth has moved, two of one person do: one at rest and one smiling. The
+corners' way, as a share of the way that AU12 takes them, is an intensity that no label and no network's
+reading of AU12 has a part in; AUC and rank correlation say nothing of it. Landmarks alone are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from faceunits import aus, fitting
+from faceunits.evaluation import crops, metrics
+from faceunits.evaluation.ablations import read_pairs
+from faceunits.evaluation.crops import Tool
+from faceunits.evaluation.report import Figure, Report
+from faceunits.fitting import optimise
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+FIXED = (36, 39, 42, 45, 27, 28, 33)
+"""iBUG points that no muscle moves much: corners of the eyes, bridge and foot of the nose."""
+CORNERS = (48, 54)
+"""Of the mouth: the subject's right, left."""
+
+
+def ways(rest: NDArray[np.floating], shown: NDArray[np.floating]) -> F64:
+    """`(B, 2)` how far the mouth's corners went outwards and upwards, mean of both sides, in distances of
+    the outer corners of the eyes. `rest` and `shown` `(B, 68, 2)` pixels of two photos of each person."""
+    out = []
+    for a, b in zip(shown.astype(np.float64), rest.astype(np.float64), strict=True):
+        span = b[45] - b[36]
+        size = np.linalg.norm(span)
+        along = span / size
+        upwards = np.array([along[1], -along[0]])
+        gone = (_carried(a, b) - b)[list(CORNERS)] / size
+        out.append([(gone[1] - gone[0]) @ along / 2, gone.mean(0) @ upwards])
+    return np.array(out)
+
+
+def _carried(points: F64, onto: F64) -> F64:
+    """`(68, 2)` points by the similarity that brings their fixed ones onto those of another face."""
+    a, b = points[list(FIXED)], onto[list(FIXED)]
+    a0, b0 = a - a.mean(0), b - b.mean(0)
+    left, sizes, right = np.linalg.svd(a0.T @ b0)
+    sign = np.array([1.0, np.sign(np.linalg.det(left @ right))])  # never a mirror image
+    turn = left * sign @ right
+    carried: F64 = (points - a.mean(0)) @ turn * ((sizes * sign).sum() / (a0**2).sum()) + b.mean(0)
+    return carried
+
+
+def full_way(models: fitting.Models) -> F64:
+    """`(2,)` what `ways` gives of the mean face whose AU12 goes from 0 to 1, as M's sketch draws it."""
+    networks = models.networks
+    y = optimise.base_face(networks.generator, networks.n_au, 2).cpu()
+    y[1, [2 + i for i, name in enumerate(models.names) if name.startswith("AU12")]] = 1
+    with torch.inference_mode():
+        points = networks.sketch.cpu()(y)[0].numpy()
+    return ways(points[:1], points[1:])[0]
+
+
+def heights(rest: NDArray[np.floating], shown: NDArray[np.floating], full: F64) -> F64:
+    """`(B,)` AU12 by the corners' way, 0-5 and beyond: the multiple of `full` that comes nearest to it."""
+    out: F64 = aus.MAX_INTENSITY * (ways(rest, shown) @ full) / (full @ full)
+    return out
+
+
+def height(folder: str | Path, on: Tool, *, rounds: int = 1000) -> Report:
+    """AU12 as read in smiles against the way of the mouth's corners.
+
+    Args:
+        folder: with `neutral` and `smiling`, photos of the same names in both.
+        on: what measures.
+        rounds: of the bootstrap over people.
+
+    Returns:
+        Means of both (0-5), their difference, mean absolute difference, correlation and ICC(3,1).
+
+    Raises:
+        InputError: no person with a face in both photos.
+    """
+    rest, smile = (
+        crops.read(c, on) for c in read_pairs(Path(folder), on.models.crop_size, on.detector, 10**9)
+    )
+    way = heights(rest.landmarks, smile.landmarks, full_way(on.models))
+    read = crops.of_reading(smile)["AU12_r"].to_numpy(np.float64)
+    page = Report("Smiles: AU12 as read, and by the way of the mouth's corners", {"people": len(way)})
+    everyone = np.arange(len(way))
+    for name, statistic in statistics(way, read).items():
+        low, high = metrics.interval(len(way), statistic, rounds=rounds)
+        value = statistic(everyone)
+        page.figures.append(Figure("smiles, 0-5", name, value, len(way), low=low, high=high))
+    page.tables["by height"] = table(way, read)
+    return page
+
+
+def statistics(way: F64, read: F64) -> dict[str, Callable[[NDArray[np.int64]], float]]:
+    """Figures of some people, by their index."""
+    gap = read - way
+    return {
+        "AU12 by the corners' way, mean": lambda k: float(way[k].mean()),
+        "AU12 as read, mean": lambda k: float(read[k].mean()),
+        "read minus way, mean": lambda k: float(gap[k].mean()),
+        "mean absolute difference": lambda k: float(np.abs(gap[k]).mean()),
+        "correlation": lambda k: _r(way[k], read[k]),
+        "ICC(3,1)": lambda k: metrics.icc31(np.stack([way[k], read[k]], 1)),
+    }
+
+
+def _r(a: F64, b: F64) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else float("nan")
+
+
+def table(way: F64, read: F64) -> pd.DataFrame:
+    """Means of both in thirds of people, by the corners' way."""
+    parts = np.array_split(np.argsort(way), min(3, len(way)))
+    rows = [
+        {"people": len(k), "by the corners' way": way[k].mean(), "as read": read[k].mean()} for k in parts
+    ]
+    return pd.DataFrame(rows, index=["least", "middle", "most"][: len(rows)] if len(rows) == 3 else None)
