@@ -63,7 +63,8 @@ def full_way(models: fitting.Models) -> F64:
     y[1, [2 + i for i, name in enumerate(models.names) if name.startswith("AU12")]] = 1
     with torch.inference_mode():
         points = networks.sketch.cpu()(y)[0].numpy()
-    return ways(points[:1], points[1:])[0]
+    full: F64 = ways(points[:1], points[1:])[0]
+    return full
 
 
 def heights(rest: NDArray[np.floating], shown: NDArray[np.floating], full: F64) -> F64:
