@@ -97,11 +97,14 @@ def portraits(
     faces: Annotated[Path, typer.Argument(help="folder with the photo sets london, canada and congress")],
     out: Annotated[Path, typer.Argument(help="file to write, .npz")],
     size: Annotated[int, typer.Option(help="side of the crops in pixels")] = 128,
+    kept_out: Annotated[
+        bool, typer.Option("--kept-out", help="of the people kept out instead, for evaluation only")
+    ] = False,
 ) -> None:
     """Cut labelled crops for E's and R's training from portraits; people kept out are left out."""
     from faceunits.training import people
 
-    say(f"wrote {people.write(faces, out, size=size)} crops to {out}")
+    say(f"wrote {people.write(faces, out, size=size, keep=kept_out)} crops to {out}")
 
 
 def animate(

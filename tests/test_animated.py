@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from skimage import data
@@ -13,6 +15,7 @@ from faceunits.evaluation.fits import crops_of
 from faceunits.training import animated, shards, student
 
 SIZE = 96
+NAMES = np.array(json.dumps(["somebody", "somebody/smile"]))
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,7 @@ def portraits(tmp_path_factory):
     face = estimation.detector()(picture)[0]
     crop = warp.picture(warp.crop(picture, warp.similarity(face.points[None], SIZE)[0], SIZE))
     path = tmp_path_factory.mktemp("portraits") / "portraits.npz"
-    np.savez(path, image=np.stack([crop, 255 - crop]), neutral=np.array([True, False]))
+    np.savez(path, image=np.stack([crop, 255 - crop]), neutral=np.array([True, False]), name=NAMES)
     return path
 
 
@@ -36,6 +39,7 @@ def test_a_moved_face_shows_its_landmarks_and_only_people_at_rest_are_moved(port
     assert found["au"].shape == (6, len(names))
     assert ((found["au"] >= 0) & (found["au"] <= 1)).all()
     assert ((found["lip_gap"] >= 0) & (found["lip_gap"] <= 2)).all()
+    assert set(found["person"]) == {0}
     networks = estimation.models("cpu")
     seen = fitting.read(crops_of(found["image"], networks.crop_size), networks)
     points = seen.landmarks * SIZE / networks.crop_size
@@ -85,6 +89,6 @@ def test_shards_are_kept_the_same_and_read_by_the_training(portraits, tmp_path):
 def test_without_anybody_at_rest_there_is_nothing_to_move(portraits, tmp_path):
     path = tmp_path / "none.npz"
     with np.load(portraits) as pack:
-        np.savez(path, image=pack["image"], neutral=np.zeros(2, bool))
+        np.savez(path, image=pack["image"], neutral=np.zeros(2, bool), name=NAMES)
     with pytest.raises(ConfigError, match="at rest"):
         animated.make(animated.Animation(str(path)), 0)

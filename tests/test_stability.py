@@ -221,6 +221,11 @@ def test_error_by_confidence_goes_from_the_least_sure():
     assert many["faces"].sum() == 105
 
 
+def test_rows_of_a_person_are_drawn_together():
+    rows = renders.members([7, 3, 7, (0, 1)])
+    assert [r.tolist() for r in rows] == [[0, 2], [1], [3]]
+
+
 def test_renders_of_shards(tmp_path):
     path = shard(tmp_path / "a.npz")
     page = renders.renders([path, path], tool(), count=5, rounds=10)

@@ -33,8 +33,8 @@ def fit_all(crops: F32, models: fitting.Models, recipe: str | Recipe, *, batch: 
     return estimation.join([fitting.fit(crops[i : i + batch], models, recipe) for i in starts])
 
 
-def read_shard(path: str | Path, count: int) -> dict[str, NDArray[Any]]:
-    """The first `count` faces of a rendered shard.
+def read_shard(path: str | Path, count: int, *, labelled: bool = True) -> dict[str, NDArray[Any]]:
+    """The first `count` faces of a rendered shard; without `labelled` also of one that has no label maps.
 
     Raises:
         InputError: no such file, or one that is no shard.
@@ -46,7 +46,7 @@ def read_shard(path: str | Path, count: int) -> dict[str, NDArray[Any]]:
         raise InputError(
             f"cannot read the shard {printable(path)} ({error}); name a .npz of synthesize"
         ) from None
-    if not {"image", "label", "au", "identity", "pose_deg"} <= set(shard):
+    if not {"image", "au", "identity", "pose_deg"} | ({"label"} if labelled else set()) <= set(shard):
         raise InputError(f"expected a shard of synthesize; {printable(path)} is something else; name another")
     return shard
 

@@ -5,7 +5,7 @@ A shard of `synthesize` holds the truth. Seeds from 900,000 on are kept for test
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,35 +36,40 @@ def renders(
     """Agreement of the measured with the true parameters of rendered faces.
 
     Args:
-        shards: files of `synthesize`.
+        shards: files of `synthesize` or `animate`.
         on: what measures.
         count: faces of each shard.
-        rounds: of the bootstrap over faces; each is a person of its own.
+        rounds: of the bootstrap over people: each face is one, unless the shards say who is in a picture.
         progress: called with faces done and in all.
 
     Raises:
         InputError: a file that is no shard, or one of another profile than the networks'.
     """
     truth, measured, gaps, sure = [], [], [], []
+    who: list[Hashable] = []
     for i, path in enumerate(shards):
-        shard = fits.checked(fits.read_shard(path, count), path, on.models)
+        shard = fits.checked(fits.read_shard(path, count, labelled=False), path, on.models)
         reading = crops.read(list(fits.crops_of(shard["image"])), on)
         truth.append(shard["au"])
         measured.append(reading.au)
         sure.append(reading.confidence)
+        who += shard["person"].tolist() if "person" in shard else [(i, k) for k in range(len(reading.au))]
         gaps.append(np.stack([shard.get("lip_gap", np.full(len(reading.au), np.nan)), reading.lip_gap], 1))
         if progress:
             progress(i + 1, len(shards))
     t, p, gap = (np.concatenate(x).astype(np.float32) for x in (truth, measured, gaps))
     names = on.models.names
     page = Report("Rendered faces that trained nothing", {"faces": len(t)})
+    people = members(who)
+    if len(people) < len(t):
+        page.about["people"] = len(people)
     page.tables["parameters"] = fits.icc_table(names, t, p)
     page.tables["columns"] = column_table(names, t, p, gap)
     page.tables["one-sided actions"] = sides(names, t, p)
     confidence, error = np.concatenate(sure), aus.MAX_INTENSITY * np.abs(t - p).mean(1)
     page.tables["error by confidence"] = by_confidence(confidence, error)
     rank = -metrics.spearman(confidence, error)
-    page.figures = [*_figures(t, p, rounds), *side_figures(names, t, p)]
+    page.figures = [*_figures(t, p, people, rounds), *side_figures(names, t, p)]
     page.figures.append(Figure("confidence", "rank correlation of doubt and error", rank, len(t)))
     return page
 
@@ -92,7 +97,15 @@ def chart(page: Report) -> U8:
     return panel(lines, steps, title="error of all parameters, 0-5", across="mean confidence of a tenth")
 
 
-def _figures(truth: F32, predicted: F32, rounds: int) -> list[Figure]:
+def members(who: Sequence[Hashable]) -> list[NDArray[np.int64]]:
+    """The rows of each person, in the order of their first."""
+    rows: dict[Hashable, list[int]] = {}
+    for row, person in enumerate(who):
+        rows.setdefault(person, []).append(row)
+    return [np.array(r, np.int64) for r in rows.values()]
+
+
+def _figures(truth: F32, predicted: F32, people: list[NDArray[np.int64]], rounds: int) -> list[Figure]:
     n = len(truth)
 
     def icc(rows: NDArray[np.int64]) -> float:
@@ -104,7 +117,11 @@ def _figures(truth: F32, predicted: F32, rounds: int) -> list[Figure]:
 
     out = []
     for name, of in (("mean ICC(3,1) of the parameters", icc), ("mean absolute error, 0-5", error)):
-        low, high = metrics.interval(n, of, rounds=rounds)
+
+        def drawn(chosen: NDArray[np.int64], of: Callable[..., float] = of) -> float:
+            return of(np.concatenate([people[k] for k in chosen]))
+
+        low, high = metrics.interval(len(people), drawn, rounds=rounds)
         out.append(Figure("renders", name, of(np.arange(n)), n, low=low, high=high))
     nothing = float(aus.MAX_INTENSITY * np.abs(truth).mean())
     out.append(Figure("renders", "mean absolute error of always 0, 0-5", nothing, n))

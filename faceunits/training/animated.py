@@ -8,6 +8,7 @@ itself is changed a little every time, also where no unit is: that skin was move
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -57,13 +58,14 @@ class Animation:
 def make(config: Animation, index: int) -> dict[str, NDArray[np.generic]]:
     """Shard `index`, as `rig.synth.make` names them: `image` `(n, S, S, 3)` uint8, `landmarks` `(n, 68, 2)`,
     `au` `(n, A)`, `lip_gap` `(n,)`, and `pose_deg` `(n, 2)` and `identity` `(n, D)`, which nobody knows, as
-    the shipped R reads them in the portrait at rest."""
+    the shipped R reads them in the portrait at rest; `person` `(n,)` a number for each name of the file."""
     rng = np.random.default_rng([config.seed, index])
     with np.load(config.portraits) as found:
         calm = np.flatnonzero(found["neutral"])
         if not len(calm):
             raise ConfigError(f"expected portraits of people at rest in {config.portraits}; it has none")
-        images = found["image"][rng.choice(calm, -(-config.shard // config.each))]
+        chosen = rng.choice(calm, -(-config.shard // config.each))
+        images, names = found["image"][chosen], json.loads(str(found["name"]))
     networks = fitting.load()
     mesh, gaps = face.load(), _gaps()
     reading = fitting.read(crops_of(images, networks.crop_size), networks)
@@ -78,7 +80,7 @@ def make(config: Animation, index: int) -> dict[str, NDArray[np.generic]]:
             rows.append({
                 "image": stage.draw(y), "landmarks": shape.points[mesh.landmarks.numpy()].astype(np.float32),
                 "au": au, "lip_gap": gaps(y), "pose_deg": reading.pose_deg[k],
-                "identity": y[2 + len(au) :],
+                "identity": y[2 + len(au) :], "person": np.int64(names.index(names[chosen[k]])),
             })  # fmt: skip
     return stacked(rows)
 

@@ -125,11 +125,20 @@ def crop_label(label: U8, matrix: F32, size: int) -> U8:
     return np.where(inside, out, IGNORE).astype(np.uint8)
 
 
-def write(faces: str | Path, path: str | Path, *, size: int = 128, variants: int = 6, seed: int = 0) -> int:
-    """Writes jittered crops of all trainable portraits to one file; returns how many."""
+def write(
+    faces: str | Path,
+    path: str | Path,
+    *,
+    size: int = 128,
+    variants: int = 6,
+    seed: int = 0,
+    keep: bool = False,
+) -> int:
+    """Writes jittered crops of all trainable portraits, or of the kept-out ones, to one file; returns how
+    many."""
     rng = np.random.default_rng(seed)
     rows: list[tuple[U8, U8, bool, str]] = []
-    for person in people(faces):
+    for person in people(faces, keep=keep):
         span = float(np.linalg.norm(person.points[1] - person.points[0]))
         for _ in range(variants):
             noise = rng.normal(0, 0.02, (5, 2)) + rng.normal(0, 0.025, (1, 2))
