@@ -111,15 +111,20 @@ def animate(
     crops: Annotated[Path, typer.Argument(help="file of `portraits`")],
     out: Annotated[Path, typer.Argument(help="folder for the shards")],
     count: Annotated[int, typer.Option(help="faces")] = 6000,
-    seed: Annotated[int, typer.Option(help="of the expressions; from 900000 on for tests only")] = 89,
     workers: Annotated[int, typer.Option(help="processes")] = 1,
+    config: Config = None,
+    words: Words = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Move the muscles of people at rest, for R's training; shards that exist are kept."""
     from faceunits.training import animated
 
+    settings = _settings(animated.Animation, config, [f"portraits={crops}", *(words or [])])
     say(f"{count} faces to {out}")
+    if dry_run:
+        return
     with bar_or_lines("faces") as step:
-        animated.write(animated.Animation(str(crops), seed), out, count, workers=workers, progress=step)
+        animated.write(settings, out, count, workers=workers, progress=step)
 
 
 @train.command("detector")

@@ -30,7 +30,9 @@ def portraits(tmp_path_factory):
 
 
 def test_a_moved_face_shows_its_landmarks_and_only_people_at_rest_are_moved(portraits, tmp_path):
-    (path,) = animated.write(animated.Animation(str(portraits), shard=6, each=6), tmp_path, 6)
+    (path,) = animated.write(
+        animated.Animation(str(portraits), shard=6, each=6, other_face=0.04, at_rest=0), tmp_path, 6
+    )
     with np.load(path) as pack:
         found = dict(pack)
     names = aus.profile().names
@@ -54,7 +56,7 @@ def test_a_unit_moves_what_it_moves(portraits, monkeypatch):
     names = aus.profile().names
 
     def only(unit):
-        def drawn(rng, rest, n_au):
+        def drawn(rng, rest, n_au, config):
             au = np.array([n.startswith(unit) for n in names], np.float32)
             y = rest.copy()
             y[2 : 2 + n_au] = au
@@ -67,6 +69,14 @@ def test_a_unit_moves_what_it_moves(portraits, monkeypatch):
     assert smile[54, 0] - smile[48, 0] > rest[54, 0] - rest[48, 0] + 1
     assert smile[[48, 54], 1].mean() < rest[[48, 54], 1].mean() - 1
     assert jaw[8, 1] > rest[8, 1] + 1
+
+
+def test_people_at_rest_have_other_faces(portraits):
+    pack = animated.make(animated.Animation(str(portraits), shard=3, at_rest=1.0), 0)
+    assert not pack["au"].any()
+    assert np.abs(pack["landmarks"][0] - pack["landmarks"][1]).max() > 1
+    still = animated.make(animated.Animation(str(portraits), shard=2, at_rest=1.0, other_face=0), 0)
+    np.testing.assert_array_equal(still["image"][0], still["image"][1])
 
 
 def test_shards_are_kept_the_same_and_read_by_the_training(portraits, tmp_path):

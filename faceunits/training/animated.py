@@ -31,9 +31,6 @@ from faceunits.types import Reading
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
-OTHER_FACE = 0.04
-"""Spread of what is added to each identity parameter: a fifth of what people differ by."""
-
 OTHER_MUSCLES = 0.15
 """Spread of the logarithms of gain and onset of a unit, one draw for both sides: people's muscles differ."""
 
@@ -45,14 +42,19 @@ SMILES = 0.25
 class Animation:
     """What to draw."""
 
-    portraits: str
+    portraits: str = ""
     """File made by `people.write`."""
     seed: int = 89
     """Of what is drawn; from `shards.FIRST_TEST_SEED` on it trains nothing."""
     shard: int = 200
     """Faces in a file."""
-    each: int = 10
-    """Expressions in turn for one portrait."""
+    each: int = 4
+    """Pictures in turn of one portrait."""
+    other_face: float = 0.1
+    """Spread of what is added to each identity parameter, a half of what people differ by: few people have
+    been asked to be at rest, and they would be known by heart."""
+    at_rest: float = 0.3
+    """Share of pictures, beyond what is drawn so, in which no unit is at work."""
 
 
 def make(config: Animation, index: int) -> dict[str, NDArray[np.generic]]:
@@ -75,7 +77,7 @@ def make(config: Animation, index: int) -> dict[str, NDArray[np.generic]]:
         landmarks = reading.landmarks[k] * (image.shape[1] / networks.crop_size)
         stage = engine.stage(image, np.eye(2, 3), rest, landmarks, mesh, image.shape[1])
         for _ in range(min(config.each, config.shard - len(rows))):
-            au, y = _drawn(rng, rest, len(reading.names))
+            au, y = _drawn(rng, rest, len(reading.names), config)
             shape = face.reshape(stage.laid, y)
             rows.append({
                 "image": stage.draw(y), "landmarks": shape.points[mesh.landmarks.numpy()].astype(np.float32),
@@ -109,17 +111,19 @@ def _parameters(reading: Reading, k: int) -> F32:
     return np.concatenate([pose, np.zeros(len(reading.names)), reading.identity[k]]).astype(np.float32)
 
 
-def _drawn(rng: np.random.Generator, rest: F32, n_au: int) -> tuple[F32, F32]:
+def _drawn(rng: np.random.Generator, rest: F32, n_au: int, config: Animation) -> tuple[F32, F32]:
     """Action units `(A,)` to be read, and parameters `(P,)` that move this person's face by them."""
     profile = aus.profile()
     kind = sample.smiles if rng.random() < SMILES else sample.natural
     au = kind(rng, profile, len(rest) - 2 - n_au).au
+    if config.at_rest > 0 and rng.random() < config.at_rest:
+        au[:] = 0
     units = sorted({n[:4] for n in profile.names})
     own = {u: np.exp(OTHER_MUSCLES * rng.normal(0, 1, 2)) for u in units if u not in ("AU26", "AU45")}
     gain, onset = np.array([own.get(n[:4], np.ones(2)) for n in profile.names]).T
     y = rest.copy()
     y[2 : 2 + n_au] = np.clip(gain * au**onset, 0, 1.2)
-    y[2 + n_au :] = np.clip(y[2 + n_au :] + rng.normal(0, OTHER_FACE, len(y) - 2 - n_au), 0, 1)
+    y[2 + n_au :] = np.clip(y[2 + n_au :] + rng.normal(0, config.other_face, len(y) - 2 - n_au), 0, 1)
     return au, y
 
 
