@@ -12,7 +12,7 @@ import torch
 from test_engine import FIELDS, need_onnx, unsettled
 from torch import nn
 
-from faceunits import aus, engine, fitting
+from faceunits import aus, engine, fitting, weights
 from faceunits.errors import ConfigError, WeightsError
 from faceunits.fitting import models, optimise
 from faceunits.networks.parser import turned_back
@@ -416,6 +416,26 @@ def test_what_is_kept_of_the_start_is_this_trainings_start(tmp_path, monkeypatch
     for name, weight in deep.named_parameters():
         if not name.startswith("doubt."):  # fitted afterwards
             torch.testing.assert_close(weight, began[0][name], msg=name)
+
+
+def test_what_is_kept_may_be_of_an_earlier_training(tmp_path):
+    shard(tmp_path / "data", 1, size=64)
+    shard(tmp_path / "valid", 2, count=40, size=64)
+    first = student.StudentTraining(
+        renders=(str(tmp_path / "data"),), valid=str(tmp_path / "valid"), out=str(tmp_path / "first"),
+        size=64, n_identity=small.N_IDENTITY, channels=(8, 8, 8), batch=4,
+        loop=loop.LoopConfig(steps=2, save_every=2, bf16=False),
+    )  # fmt: skip
+    student.train(first)
+    earlier = str(tmp_path / "first" / "student.safetensors")
+    second = replace(first, init=earlier, out=str(tmp_path / "second"))
+    student.train(second)
+    later = str(tmp_path / "second" / "student.safetensors")
+    third = student.train(replace(first, init=later, before=earlier, share=0.0, out=str(tmp_path / "third")))
+    kept, _ = weights.load(earlier)
+    for name, weight in third.named_parameters():
+        if not name.startswith("doubt."):  # fitted afterwards
+            torch.testing.assert_close(weight, kept[name].float(), msg=name)
 
 
 def _half(net: Student) -> slice:

@@ -51,7 +51,9 @@ class StudentTraining:
     init: str = ""
     """Weights of R to start from; empty for none."""
     share: float = 1.0
-    """Of the trained weights in what is kept; the rest are those of `init`, see `averaged`."""
+    """Of the trained weights in what is kept; the rest are those of `before`, see `averaged`."""
+    before: str = ""
+    """Weights of R of the same sizes, of an earlier training than `init`; those of `init` when empty."""
     profile: str = "default"
     """Action-unit profile of the renders."""
     n_identity: int = 60
@@ -362,7 +364,10 @@ def train(config: StudentTraining) -> Student:
     people = portraits(config.photos) if config.photos else None
     net = build(config, faces)
     # before anything is learnt: what is new in a deeper R begins at random
-    start = {k: v.clone() for k, v in net.state_dict().items()} if config.share < 1 else {}
+    start: dict[str, Tensor] = {}
+    if config.share < 1:
+        first = build(replace(config, init=config.before), faces) if config.before else net
+        start = {k: v.clone() for k, v in first.state_dict().items()}
     mean = loop.run(
         net,
         lambda step: loop.ahead(iter(Batches(config, faces, people, step))),
