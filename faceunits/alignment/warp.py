@@ -66,15 +66,29 @@ def similarity(points: NDArray[np.floating], size: int) -> F64:
     """
     source, source_mean = _centred(points)
     target, target_mean = _target(size)
-    spread = (source**2).sum((1, 2))
-    a = (source * target).sum((1, 2)) / spread
-    b = (source[..., 0] * target[..., 1] - source[..., 1] * target[..., 0]).sum(1) / spread
-    if np.any(np.hypot(a, b) * np.sqrt(spread) < 1e-6 * size):
+    linear, reach = _turn(source, target)
+    if np.any(reach < 1e-6 * size):
         raise AlignmentError(
             "expected five points of a face; got points that fit it at no rotation; check their order"
         )
-    linear = np.stack([np.stack([a, -b], -1), np.stack([b, a], -1)], -2)  # (B, 2, 2)
     return _with_shift(linear, source_mean, target_mean)
+
+
+def between(points: NDArray[np.floating], onto: NDArray[np.floating]) -> F64:
+    """`(B, 2, 3)` the similarities that best carry points `(B, K, 2)` onto others; see `similarity`."""
+    source_mean, target_mean = points.mean(1, keepdims=True), onto.mean(1, keepdims=True)
+    linear, _ = _turn(points - source_mean, onto - target_mean)
+    return _with_shift(linear, source_mean, target_mean)
+
+
+def _turn(source: F64, target: F64) -> tuple[F64, F64]:
+    """`(B, 2, 2)` rotation and scale from centred points to others, and `(B,)` how far the points reach
+    then."""
+    spread = (source**2).sum((1, 2))
+    a = (source * target).sum((1, 2)) / spread
+    b = (source[..., 0] * target[..., 1] - source[..., 1] * target[..., 0]).sum(1) / spread
+    linear = np.stack([np.stack([a, -b], -1), np.stack([b, a], -1)], -2)
+    return linear, np.hypot(a, b) * np.sqrt(spread)
 
 
 def affine(points: NDArray[np.floating], size: int) -> F64:

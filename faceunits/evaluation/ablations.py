@@ -19,16 +19,13 @@ from numpy.typing import NDArray
 
 from faceunits import aus, fitting
 from faceunits.alignment import warp
-from faceunits.alignment.detect import Detector, FaceSource
-from faceunits.errors import InputError
+from faceunits.alignment.detect import Detector
 from faceunits.evaluation import fits, metrics, similarity
-from faceunits.evaluation.crops import crop_of, largest
+from faceunits.evaluation.crops import read_pairs
 from faceunits.evaluation.report import Figure, Report
 from faceunits.evaluation.similarity import Person
 from faceunits.evaluation.spaces import Descent, Space, descend, left_out
 from faceunits.fitting.optimise import DEFAULT, PAPER, RECIPES, Recipe
-from faceunits.io import image as images
-from faceunits.io.files import printable
 from faceunits.rig.shape import POSE_RANGE_DEG
 from faceunits.viz import curves
 
@@ -116,31 +113,6 @@ def gather(
         neutral, smiling = read_pairs(pairs, size, Detector(detector), people)
         groups["real pairs"] = similarity.real_faces(models, neutral, smiling)
     return Faces(crops, au, neutral, smiling), {k: v for k, v in groups.items() if v}
-
-
-def read_pairs(folder: Path, size: int, finder: FaceSource, most: int) -> tuple[F32, F32]:
-    """Crops `(N, 3, S, S)` of people at rest and smiling, evenly spread over the folder's names.
-
-    Raises:
-        InputError: no person with a face in both photos.
-    """
-    found = {kind: {p.stem: p for p in images.find([folder / kind])} for kind in ("neutral", "smiling")}
-    names = sorted(found["neutral"].keys() & found["smiling"].keys())
-    pairs = []
-    for i in np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).astype(int)):
-        both = []
-        for kind in found:
-            picture = images.read(found[kind][names[i]])
-            face = largest(finder(picture))
-            both.append(None if face is None else crop_of(picture, face, size))
-        if both[0] is not None and both[1] is not None:
-            pairs.append((both[0], both[1]))
-    if not pairs:
-        raise InputError(
-            f"expected photos of the same names, with faces, in neutral and smiling of {printable(folder)}; "
-            f"found {len(names)} common names and nobody with a face in both; name another folder"
-        )
-    return np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs])
 
 
 def of_rendered(truth: F32, predicted: F32) -> dict[str, Statistic]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from faceunits import aus, estimation, fitting
 from faceunits.alignment import warp
 from faceunits.alignment.detect import Detector, FaceSource
-from faceunits.errors import AlignmentError
+from faceunits.errors import AlignmentError, InputError
+from faceunits.io import image as images
+from faceunits.io.files import printable
 from faceunits.types import Face, Reading
 
 F32 = NDArray[np.float32]
@@ -65,6 +68,32 @@ def crop_of(picture: U8, face: Face, size: int) -> F32 | None:
         return warp.crop(picture, warp.similarity(face.points[None], size)[0], size)
     except AlignmentError:
         return None
+
+
+def read_pairs(folder: Path, size: int, finder: FaceSource, most: int | None = None) -> tuple[F32, F32]:
+    """Crops `(N, 3, S, S)` of people at rest and smiling: all, or `most` evenly spread over the folder's
+    names.
+
+    Raises:
+        InputError: no person with a face in both photos.
+    """
+    found = {kind: {p.stem: p for p in images.find([folder / kind])} for kind in ("neutral", "smiling")}
+    names = sorted(found["neutral"].keys() & found["smiling"].keys())
+    pairs = []
+    for i in np.unique(np.linspace(0, len(names) - 1, min(most or len(names), len(names))).astype(int)):
+        both = []
+        for kind in found:
+            picture = images.read(found[kind][names[i]])
+            face = largest(finder(picture))
+            both.append(None if face is None else crop_of(picture, face, size))
+        if both[0] is not None and both[1] is not None:
+            pairs.append((both[0], both[1]))
+    if not pairs:
+        raise InputError(
+            f"expected photos of the same names, with faces, in neutral and smiling of {printable(folder)}; "
+            f"found {len(names)} common names and nobody with a face in both; name another folder"
+        )
+    return np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs])
 
 
 def read(crops: Sequence[F32] | F32, on: Tool, *, batch: int = 16) -> Reading:

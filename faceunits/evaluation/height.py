@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from faceunits import aus, fitting
+from faceunits.alignment import warp
 from faceunits.evaluation import crops, metrics
-from faceunits.evaluation.ablations import read_pairs
 from faceunits.evaluation.crops import Tool
 from faceunits.evaluation.report import Figure, Report
 from faceunits.fitting import optimise
@@ -25,44 +25,32 @@ from faceunits.fitting import optimise
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-FIXED = (36, 39, 42, 45, 27, 28, 33)
+FIXED = [36, 39, 42, 45, 27, 28, 33]
 """iBUG points that no muscle moves much: corners of the eyes, bridge and foot of the nose."""
-CORNERS = (48, 54)
+CORNERS = [48, 54]
 """Of the mouth: the subject's right, left."""
 
 
 def ways(rest: NDArray[np.floating], shown: NDArray[np.floating]) -> F64:
     """`(B, 2)` how far the mouth's corners went outwards and upwards, mean of both sides, in distances of
     the outer corners of the eyes. `rest` and `shown` `(B, 68, 2)` pixels of two photos of each person."""
-    out = []
-    for a, b in zip(shown.astype(np.float64), rest.astype(np.float64), strict=True):
-        span = b[45] - b[36]
-        size = np.linalg.norm(span)
-        along = span / size
-        upwards = np.array([along[1], -along[0]])
-        gone = (_carried(a, b) - b)[list(CORNERS)] / size
-        out.append([(gone[1] - gone[0]) @ along / 2, gone.mean(0) @ upwards])
-    return np.array(out)
-
-
-def _carried(points: F64, onto: F64) -> F64:
-    """`(68, 2)` points by the similarity that brings their fixed ones onto those of another face."""
-    a, b = points[list(FIXED)], onto[list(FIXED)]
-    a0, b0 = a - a.mean(0), b - b.mean(0)
-    left, sizes, right = np.linalg.svd(a0.T @ b0)
-    sign = np.array([1.0, np.sign(np.linalg.det(left @ right))])  # never a mirror image
-    turn = left * sign @ right
-    carried: F64 = (points - a.mean(0)) @ turn * ((sizes * sign).sum() / (a0**2).sum()) + b.mean(0)
-    return carried
+    a, b = shown.astype(np.float64), rest.astype(np.float64)
+    span = b[:, 45] - b[:, 36]
+    size = np.linalg.norm(span, axis=1, keepdims=True)
+    along = span / size
+    upwards = np.stack([along[:, 1], -along[:, 0]], 1)
+    carried = warp.apply(warp.between(a[:, FIXED], b[:, FIXED]), a[:, CORNERS])
+    right, left = np.moveaxis((carried - b[:, CORNERS]) / size[:, None], 1, 0)
+    return np.stack([((left - right) * along).sum(1), ((left + right) * upwards).sum(1)], 1) / 2
 
 
 def full_way(models: fitting.Models) -> F64:
     """`(2,)` what `ways` gives of the mean face whose AU12 goes from 0 to 1, as M's sketch draws it."""
     networks = models.networks
-    y = optimise.base_face(networks.generator, networks.n_au, 2).cpu()
-    y[1, [2 + i for i, name in enumerate(models.names) if name.startswith("AU12")]] = 1
+    y = optimise.base_face(networks.generator, networks.n_au, 2)
+    y[1, 2 : 2 + networks.n_au] = torch.from_numpy(models.profile.expand({"AU12": aus.MAX_INTENSITY}))
     with torch.inference_mode():
-        points = networks.sketch.cpu()(y)[0].numpy()
+        points = networks.sketch(y)[0].cpu().numpy()
     full: F64 = ways(points[:1], points[1:])[0]
     return full
 
@@ -88,7 +76,7 @@ def height(folder: str | Path, on: Tool, *, rounds: int = 1000) -> Report:
         InputError: no person with a face in both photos.
     """
     rest, smile = (
-        crops.read(c, on) for c in read_pairs(Path(folder), on.models.crop_size, on.detector, 10**9)
+        crops.read(c, on) for c in crops.read_pairs(Path(folder), on.models.crop_size, on.detector)
     )
     way = heights(rest.landmarks, smile.landmarks, full_way(on.models))
     read = crops.of_reading(smile)["AU12_r"].to_numpy(np.float64)

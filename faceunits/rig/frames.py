@@ -91,8 +91,7 @@ def write(
         workers: processes.
         progress: called with people done and people wanted.
     """
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {i: folder / f"frames_{config.seed}_{i:05d}.npz" for i in range(config.people)}
-    pack.fill(paths, partial(person, config), workers=workers, progress=progress)
-    return list(paths.values())
+    stem = f"frames_{config.seed}"
+    return pack.folder(
+        directory, stem, partial(person, config), config.people, workers=workers, progress=progress
+    )

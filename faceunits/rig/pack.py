@@ -35,6 +35,34 @@ def fill(
                 progress(len(paths) - len(missing) + done, len(paths))
 
 
+def folder(
+    directory: str | Path, stem: str, make: Callable[[int], Arrays], count: int, *, shard: int = 1,
+    first: int = 0, workers: int = 1, progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:  # fmt: skip
+    """Files `{stem}_{index}.npz` of a folder, as many as hold `count`; those that exist are kept.
+
+    Args:
+        directory: where they go.
+        stem: beginning of their names.
+        make: as for `fill`.
+        count: how many are wanted, faces or people.
+        shard: how many a file holds.
+        first: index of the first file.
+        workers: processes.
+        progress: called with how many are done and how many are wanted, whole files of them.
+    """
+    place = Path(directory)
+    place.mkdir(parents=True, exist_ok=True)
+    paths = {i: place / f"{stem}_{i:05d}.npz" for i in range(first, first + -(-count // shard))}
+
+    def step(done: int, wanted: int) -> None:
+        if progress:
+            progress(done * shard, wanted * shard)
+
+    fill(paths, make, workers=workers, progress=step)
+    return list(paths.values())
+
+
 def _write(make: Callable[[int], Arrays], index: int, path: Path) -> None:
     part = f"{path}.part.npz"
     np.savez(part, **make(index))  # type: ignore[arg-type]

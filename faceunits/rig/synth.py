@@ -207,14 +207,7 @@ def write(
         first: index of the first shard.
         progress: called with faces done and faces wanted.
     """
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = range(first, first + -(-count // config.shard))
-    paths = {i: folder / f"{config.look}_{config.seed}_{i:05d}.npz" for i in shards}
-
-    def faces(done: int, wanted: int) -> None:
-        if progress:
-            progress(done * config.shard, wanted * config.shard)
-
-    pack.fill(paths, partial(make, config), workers=workers, progress=faces)
-    return list(paths.values())
+    return pack.folder(
+        directory, f"{config.look}_{config.seed}", partial(make, config), count,
+        shard=config.shard, first=first, workers=workers, progress=progress,
+    )  # fmt: skip

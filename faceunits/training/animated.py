@@ -19,14 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from faceunits import aus, fitting
+from faceunits.alignment import warp
 from faceunits.errors import ConfigError
 from faceunits.evaluation.fits import crops_of
-from faceunits.fitting.models import load_generator
 from faceunits.motion import engine, face
 from faceunits.rig import pack, sample
-from faceunits.rig.shape import POSE_RANGE_DEG
 from faceunits.rig.synth import stacked
-from faceunits.types import Reading
+from faceunits.training.generator import parameters
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -68,20 +67,19 @@ def make(config: Animation, index: int) -> dict[str, NDArray[np.generic]]:
             raise ConfigError(f"expected portraits of people at rest in {config.portraits}; it has none")
         chosen = rng.choice(calm, -(-config.shard // config.each))
         images, names = found["image"][chosen], json.loads(str(found["name"]))
-    networks = fitting.load()
-    mesh, gaps = face.load(), _gaps()
-    reading = fitting.read(crops_of(images, networks.crop_size), networks)
+    models, mesh, size = fitting.load(device="cpu"), face.load(), images.shape[1]
+    reading = fitting.read(crops_of(images, models.crop_size), models)
+    landmarks = warp.resized(reading.landmarks, size / models.crop_size)
+    still = {"pose_deg": reading.pose_deg, "au": np.zeros_like(reading.au), "identity": reading.identity}
     rows: list[dict[str, object]] = []
-    for k, image in enumerate(images):
-        rest = _parameters(reading, k)
-        landmarks = reading.landmarks[k] * (image.shape[1] / networks.crop_size)
-        stage = engine.stage(image, np.eye(2, 3), rest, landmarks, mesh, image.shape[1])
+    for k, rest in enumerate(parameters(still).clip(0, 1)):
+        stage = engine.stage(images[k], np.eye(2, 3), rest, landmarks[k], mesh, size)
         for _ in range(min(config.each, config.shard - len(rows))):
             au, y = _drawn(rng, rest, len(reading.names), config)
             shape = face.reshape(stage.laid, y)
             rows.append({
                 "image": stage.draw(y), "landmarks": shape.points[mesh.landmarks.numpy()].astype(np.float32),
-                "au": au, "lip_gap": gaps(y), "pose_deg": reading.pose_deg[k],
+                "au": au, "lip_gap": _gap(models, y), "pose_deg": reading.pose_deg[k],
                 "identity": y[2 + len(au) :], "person": np.int64(names.index(names[chosen[k]])),
             })  # fmt: skip
     return stacked(rows)
@@ -92,23 +90,10 @@ def write(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:  # fmt: skip
     """Shards `animated_{seed}_{index}.npz` with at least `count` faces; those that exist are kept."""
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = range(-(-count // config.shard))
-    paths = {i: folder / f"animated_{config.seed}_{i:05d}.npz" for i in shards}
-
-    def faces(done: int, wanted: int) -> None:
-        if progress:
-            progress(done * config.shard, wanted * config.shard)
-
-    pack.fill(paths, partial(make, config), workers=workers, progress=faces)
-    return list(paths.values())
-
-
-def _parameters(reading: Reading, k: int) -> F32:
-    """`(P,)` of face `k`, taken to be at rest."""
-    pose = np.clip(0.5 + reading.pose_deg[k] / (2 * POSE_RANGE_DEG), 0, 1)
-    return np.concatenate([pose, np.zeros(len(reading.names)), reading.identity[k]]).astype(np.float32)
+    return pack.folder(
+        directory, f"animated_{config.seed}", partial(make, config), count,
+        shard=config.shard, workers=workers, progress=progress,
+    )  # fmt: skip
 
 
 def _drawn(rng: np.random.Generator, rest: F32, n_au: int, config: Animation) -> tuple[F32, F32]:
@@ -127,13 +112,8 @@ def _drawn(rng: np.random.Generator, rest: F32, n_au: int, config: Animation) ->
     return au, y
 
 
-def _gaps() -> Callable[[F32], np.float32]:
+def _gap(models: fitting.Models, y: F32) -> np.float32:
     """The gap between the lips of parameters `(P,)`, as M's sketch knows it."""
-    _, sketch, _ = load_generator()
-
-    def gap(y: F32) -> np.float32:
-        with torch.inference_mode():
-            wide = float(sketch(torch.from_numpy(y)[None].clamp(0, 1))[1])
-        return np.float32(np.clip(wide, 0, 2))
-
-    return gap
+    with torch.inference_mode():
+        _, gap = models.networks.sketch(torch.from_numpy(y)[None].clamp(0, 1))
+    return np.float32(gap.clamp(0, 2).item())
