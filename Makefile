@@ -53,7 +53,7 @@ results: $(VENV)/installed
 	$(BIN)/faceunits evaluate fit --recipe default --count 100 --plain $(SHARDS)/plain_900101_00000.npz --varied $(SHARDS)/varied_900102_00000.npz --faces $(FACEUNITS_FACES) -o docs/results
 	$(BIN)/faceunits evaluate renders $(SHARDS)/varied_900102_00000.npz --count 2000 -o docs/results
 	$(BIN)/faceunits evaluate renders $(SHARDS)/varied_900103_00000.npz --count 400 -o docs/results/muscles
-	test -e $(SHARDS)/portraits.npz || $(BIN)/faceunits portraits $(FACEUNITS_FACES) $(SHARDS)/portraits.npz --size 192 --kept-out
+	test -e $(SHARDS)/portraits.npz || $(BIN)/faceunits portraits $(FACEUNITS_FACES) $(SHARDS)/portraits.npz --size 192 --part test
 	$(BIN)/faceunits animate $(SHARDS)/portraits.npz $(SHARDS) --count 1000 --set seed=900104 --set each=10 --set other_face=0.04 --set at_rest=0
 	$(BIN)/faceunits evaluate renders $(SHARDS)/animated_900104_0000[0-4].npz -o docs/results/animated
 	$(BIN)/faceunits evaluate stability $(FACEUNITS_FACES)/clips/single_face.mp4 --tracked --frozen $(FACEUNITS_FACES)/clips/single_face.jpg -o docs/results

@@ -97,14 +97,18 @@ def portraits(
     faces: Annotated[Path, typer.Argument(help="folder with the photo sets london, canada and congress")],
     out: Annotated[Path, typer.Argument(help="file to write, .npz")],
     size: Annotated[int, typer.Option(help="side of the crops in pixels")] = 128,
-    kept_out: Annotated[
-        bool, typer.Option("--kept-out", help="of the people kept out instead, for evaluation only")
-    ] = False,
+    part: Annotated[
+        str,
+        typer.Option(
+            help="whose: all who may train; teach or choose, those who teach R and those by whom trainings "
+            "are chosen; test, people kept out, for evaluation only"
+        ),
+    ] = "all",
 ) -> None:
     """Cut labelled crops for E's and R's training from portraits; people kept out are left out."""
     from faceunits.training import people
 
-    say(f"wrote {people.write(faces, out, size=size, keep=kept_out)} crops to {out}")
+    say(f"wrote {people.write(faces, out, size=size, part=part)} crops to {out}")
 
 
 def animate(
@@ -116,7 +120,8 @@ def animate(
     words: Words = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Move the muscles of people at rest, for R's training; shards that exist are kept."""
+    """Move the muscles of people at rest, or with `--set acting=true` of those who smile for a camera and of
+    whom only what is added is known, for R's training; shards that exist are kept."""
     from faceunits.training import animated
 
     settings = _settings(animated.Animation, config, [f"portraits={crops}", *(words or [])])

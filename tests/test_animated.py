@@ -6,6 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from skimage import data
 
 from faceunits import aus, estimation, fitting
@@ -15,6 +18,7 @@ from faceunits.evaluation.fits import crops_of
 from faceunits.training import animated, shards, student
 
 SIZE = 96
+PROFILE = aus.profile()
 NAMES = np.array(json.dumps(["somebody", "somebody/smile"]))
 
 
@@ -96,9 +100,54 @@ def test_shards_are_kept_the_same_and_read_by_the_training(portraits, tmp_path):
     assert shards.kept_for_testing(tmp_path / "animated_900001_00000.npz")
 
 
-def test_without_anybody_at_rest_there_is_nothing_to_move(portraits, tmp_path):
+@pytest.mark.parametrize(("acting", "who"), [(False, "at rest"), (True, "who act")])
+def test_without_anybody_of_the_kind_there_is_nothing_to_move(portraits, tmp_path, acting, who):
     path = tmp_path / "none.npz"
     with np.load(portraits) as pack:
-        np.savez(path, image=pack["image"], neutral=np.zeros(2, bool), name=NAMES)
-    with pytest.raises(ConfigError, match="at rest"):
-        animated.make(animated.Animation(str(path)), 0)
+        np.savez(path, image=pack["image"], neutral=np.full(2, acting), name=NAMES)
+    with pytest.raises(ConfigError, match=who):
+        animated.make(animated.Animation(str(path), acting=acting), 0)
+
+
+def test_of_people_who_act_what_was_added_is_known_and_of_a_pose_not_what_it_was(portraits):
+    pack = animated.make(animated.Animation(str(portraits), acting=True, shard=6, each=3, at_rest=0), 0)
+    posed = np.isin([n[:4] for n in aus.profile().names], animated.POSED)
+    assert set(pack["person"]) == {1}
+    assert pack["portrait"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert (np.isnan(pack["au"]) == posed).all()
+    assert np.isnan(pack["lip_gap"]).all()
+    np.testing.assert_array_equal(pack["au"][:, ~posed], pack["added"][:, :-1][:, ~posed])
+    assert np.isfinite(pack["added"]).all()
+    assert (pack["added"] != 0).any(1).sum() >= 3
+    still = animated.make(animated.Animation(str(portraits), acting=True, shard=2, at_rest=1.0), 0)
+    assert not still["added"][:, :-1].any()
+
+
+@given(now=arrays(np.float32, len(PROFILE), elements=st.floats(0, 1, width=32)), seed=st.integers(0, 99))
+def test_units_at_work_are_changed_within_their_room(now, seed):
+    drawn = np.full(len(PROFILE), 0.25, np.float32)
+    change = animated._changed(np.random.default_rng(seed), now, drawn)
+    posed = np.isin([n[:4] for n in PROFILE.names], animated.POSED)
+    at_work = posed & (now > animated.ACTIVE)
+    after = now + change
+    assert (after <= 1.1 + 1e-5).all()
+    assert (after[at_work] >= now[at_work] / 2 - 1e-5).all()
+    np.testing.assert_allclose(change[~at_work], np.minimum(0.25, 1.1 - now[~at_work]), atol=1e-6)
+
+
+def test_two_pictures_of_a_portrait_differ_by_what_was_added(portraits, tmp_path):
+    animated.write(animated.Animation(str(portraits), shard=4, each=2, acting=True), tmp_path, 8)
+    faces = student.Faces((str(tmp_path),), SIZE)
+    faces.refresh()
+    (image, code, points), added = faces.pairs(np.random.default_rng(0), 6)
+    assert image.shape == (12, SIZE, SIZE, 3)
+    assert points.shape == (12, 68, 2)
+    assert added.shape == (12, len(PROFILE) + 1)
+    assert not faces.known_whole()
+    known = np.isfinite(code[:, : len(PROFILE)])
+    np.testing.assert_array_equal(code[:, : len(PROFILE)][known], added[:, :-1][known])
+    of = {img.tobytes(): (s, p) for s, pack in enumerate(faces.images)
+          for img, p in zip(pack, faces.moved[s][0], strict=True)}  # fmt: skip
+    for a, b in zip(image[0::2], image[1::2], strict=True):
+        assert of[a.tobytes()] == of[b.tobytes()]
+        assert not np.array_equal(a, b)

@@ -345,6 +345,50 @@ def test_a_short_training_gives_a_student_that_loads(tmp_path):
     torch.testing.assert_close(again(image)[1], net(image)[1], atol=2e-2, rtol=1e-2)
 
 
+class Told(Student):
+    """Says what it is told to say."""
+
+    said: torch.Tensor
+
+    def forward(self, image):
+        return torch.full((len(image), 68, 2), 5.0), self.said, None
+
+
+def test_what_nobody_knows_teaches_nothing_and_pairs_teach_their_difference():
+    """Two renders, a moved pair and a portrait seen twice: errors only where something is known."""
+    net, n = Told(config()), len(PROFILE)
+    known = n + 3
+    code = torch.rand(6, known + small.N_IDENTITY, generator=torch.Generator().manual_seed(0))
+    said = code.clone()
+    added = torch.zeros(4, n + 1)
+    added[:2] = 0.1 * torch.arange(2.0)[:, None]
+    code[2:4, :7] = float("nan")
+    said[2:4, :7] = torch.rand(7) + 0.1 * torch.arange(2.0)[:, None]  # whatever it is, the second shows more
+    said[3, 7 : n + 1] = said[2, 7 : n + 1] + 0.1
+    code[3] = torch.where(code[3].isnan(), code[3], said[3])
+    said[5] = said[4]
+    net.said = said.requires_grad_()
+    batch = {"image": torch.zeros(6, 3, 64, 64), "points": torch.full((6, 68, 2), 5.0), "code": code,
+             "added": added, "rest": torch.tensor([False, False])}  # fmt: skip
+    settings = student.StudentTraining(batch=2, moved_batch=1, photo_batch=1, taught_weight=0.0)
+    terms = student.losses(net, batch, settings)
+    assert set(terms) == {"au", "identity", "points", "moved", "twins", "taught"}
+    assert sum(terms.values()).item() == pytest.approx(0, abs=1e-9)
+    turned = torch.cat([added[:2].flip(0), added[2:]])
+    wrong = student.losses(net, {**batch, "added": turned}, settings)
+    assert wrong["moved"].item() == pytest.approx(settings.moved_weight * 0.2**2, rel=1e-4)
+    assert wrong["twins"].item() == 0
+    with torch.no_grad():
+        net.said[3, :7] += 1
+        net.said[2, 7:n] += 1
+    terms = student.losses(net, batch, settings)
+    assert terms["moved"].item() == pytest.approx(settings.moved_weight * n / (n + 1), rel=1e-4)
+    assert terms["au"].item() == pytest.approx((n - 7) / (4 * known - 14), rel=1e-4)
+    sum(terms.values()).backward()
+    assert torch.isfinite(net.said.grad).all()
+    assert net.said.grad[3, :7].all()
+
+
 def test_averaged_weights_lie_between_and_their_norms_fit_the_data():
     a, b = network(), network()
     with torch.no_grad():

@@ -211,20 +211,28 @@ def test_a_crops_label_is_its_nearest_pixel():
 
 @needs_faces
 def test_people_kept_out_never_train(monkeypatch):
-    def names(source: str, *, keep: bool) -> set[str]:
+    def names(source: str, part: str) -> set[str]:
         # pictures are not needed to know who is read
         monkeypatch.setattr(people, "_read", lambda album, row: iter([album.person(row)]))
-        return {n for n in people.people(FACES, keep=keep) if n.startswith(source)}
+        return {n for n in people.people(FACES, part) if n.startswith(source)}
 
     rules = photos.kept_out()
     for source in ("london", "canada"):
-        kept, used = names(source, keep=True), names(source, keep=False)
+        kept, used = names(source, "test"), names(source, "all")
         assert kept == {f"{source}/{n}" for n in rules[source]}
         assert not kept & used
         assert len(used) >= 30
-    kept, used = names("congress", keep=True), names("congress", keep=False)
+    kept, used = names("congress", "test"), names("congress", "all")
     assert not kept & used
     assert len(kept) == -(-(len(kept) + len(used)) // rules["congress_every"])
+    teach, choose = names("congress", "teach"), names("congress", "choose")
+    assert teach | choose == used
+    assert not teach & choose
+    assert len(choose) == pytest.approx(len(used) / rules["congress_choosing"], abs=1)
+    assert names("london", "teach") == names("london", "all")
+    assert not names("london", "choose")
+    with pytest.raises(ConfigError, match="teach"):
+        next(people.people(FACES, "tests"))
 
 
 @needs_faces
@@ -238,7 +246,7 @@ def test_every_fifth_portrait_trains_nothing():
 
 @needs_faces
 def test_a_portrait_has_its_sides_and_its_points():
-    person = next(people.people(FACES, keep=True))
+    person = next(people.people(FACES, "test"))
     assert person.neutral
     assert person.label.shape == person.image.shape[:2]
     columns = np.arange(person.label.shape[1])

@@ -212,7 +212,7 @@ def drawn_crops(faces: str | Path, size: int) -> tuple[F32, NDArray[np.uint8]]:
     from faceunits.training import people
 
     crops, labels = [], []
-    for person in people.people(faces, keep=True):
+    for person in people.people(faces, "test"):
         if person.neutral:
             matrix = warp.similarity(person.points[None], size)[0]
             crops.append(warp.crop(person.image, matrix, size))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from faceunits.alignment import warp
-from faceunits.errors import InputError
+from faceunits.errors import ConfigError, InputError
 from faceunits.evaluation import photos
 from faceunits.evaluation.photos import ALBUMS, Album
 from faceunits.io.files import printable
@@ -74,22 +74,39 @@ def label_from_mesh(points: F32, size: tuple[int, int]) -> U8:
     return np.asarray(canvas)
 
 
-def people(faces: str | Path, *, keep: bool = False) -> Iterator[Person]:
+PARTS = ("all", "teach", "choose", "test")
+"""Of the portraits: all that may train, those by which trainings are not chosen, those by which they are, and
+those of people kept out."""
+
+
+def people(faces: str | Path, part: str = "all") -> Iterator[Person]:
     """Portraits of a folder with the London, Canada and Congress sets side by side.
 
     Args:
         faces: folder with `london`, `canada`, `congress`.
-        keep: the kept-out people instead of the others; for evaluation only.
+        part: one of `PARTS`; `test` is for evaluation only.
 
     Raises:
+        ConfigError: another part.
         InputError: the folder holds none of the sets.
     """
+    if part not in PARTS:
+        raise ConfigError(f"expected a part of the people, {', '.join(PARTS)}; got {part!r}")
     folders = [Path(faces) / name for name in ALBUMS if (Path(faces) / name).is_dir()]
     if not folders:
         raise InputError(f"expected the folders {', '.join(ALBUMS)} in {printable(faces)}; found none")
     for album in map(photos.album, folders):
-        for row in sorted(np.flatnonzero(album.kept_out == keep).tolist(), key=album.ids.__getitem__):
+        for row in _rows(album, part):
             yield from _read(album, row)
+
+
+def _rows(album: Album, part: str) -> list[int]:
+    rows = sorted(np.flatnonzero(album.kept_out == (part == "test")).tolist(), key=album.ids.__getitem__)
+    if part in ("all", "test"):
+        return rows
+    every = int(photos.kept_out()["congress_choosing"])
+    choosing = rows[every // 2 :: every] if album.name == "congress" else []
+    return choosing if part == "choose" else [r for r in rows if r not in choosing]
 
 
 def _read(album: Album, row: int) -> Iterator[Person]:
@@ -132,13 +149,12 @@ def write(
     size: int = 128,
     variants: int = 6,
     seed: int = 0,
-    keep: bool = False,
+    part: str = "all",
 ) -> int:
-    """Writes jittered crops of all trainable portraits, or of the kept-out ones, to one file; returns how
-    many."""
+    """Writes jittered crops of the portraits of a part (see `PARTS`) to one file; returns how many."""
     rng = np.random.default_rng(seed)
     rows: list[tuple[U8, U8, bool, str]] = []
-    for person in people(faces, keep=keep):
+    for person in people(faces, part):
         span = float(np.linalg.norm(person.points[1] - person.points[0]))
         for _ in range(variants):
             noise = rng.normal(0, 0.02, (5, 2)) + rng.normal(0, 0.025, (1, 2))

@@ -3,7 +3,7 @@
 Squared error in standard units, whose optimum is the mean: an absolute error pulls sparse action units to
 zero. Of portraits R learns what E makes of them (the paper's authors label faces with GE-Net and learn a
 faster method, ACM MM 2020), that people asked for a neutral face are at rest, and that two views of one
-portrait say the same.
+portrait say the same; of portraits whose muscles were moved, what was added to each.
 """
 
 from __future__ import annotations
@@ -68,12 +68,16 @@ class StudentTraining:
     """See `networks.student.StudentConfig`."""
     stride: int = 2
     """See `networks.student.StudentConfig`: 3, with a kernel of 9, for crops of 192 px."""
+    moved: tuple[str, ...] = ()
+    """Folders of portraits whose muscles were moved (`animate`), all held in memory; new ones join."""
     batch: int = 64
     """Renders per step."""
     drawn: int = 0
     """So many of them are what the shipped M draws, new in every step."""
     photo_batch: int = 6
     """Portraits per step, each seen twice."""
+    moved_batch: int = 0
+    """Moved portraits per step, two pictures of each."""
     rest_share: float = 0.5
     """Share of the portraits of a step that are of people asked for a neutral face."""
     identity_weight: float = 0.15
@@ -84,6 +88,8 @@ class StudentTraining:
     """Of the squared readings of people at rest."""
     twin_weight: float = 0.1
     """Of the squared difference between two views of a portrait."""
+    moved_weight: float = 0.15
+    """The same of two pictures of a moved portrait, less the difference of what was added to them."""
     taught_weight: float = 0.05
     """Of the squared difference from what E reads in portraits that are not known to be at rest."""
     norm_portraits: float = 0.5
@@ -102,7 +108,7 @@ class StudentTraining:
 
 
 class Faces:
-    """Renders held in memory, with what R should say of them."""
+    """Renders held in memory, with what R should say of them: NaN where nobody knows."""
 
     def __init__(self, folders: tuple[str, ...], size: int = 128) -> None:
         self.folders, self.size = folders, size
@@ -110,6 +116,7 @@ class Faces:
         self.images: list[NDArray[np.uint8]] = []
         self.codes: list[F32] = []
         self.points: list[F32] = []
+        self.moved: list[tuple[NDArray[np.int64], F32]] = []
         self.sizes = np.zeros(0, np.int64)
 
     def refresh(self) -> None:
@@ -130,12 +137,33 @@ class Faces:
                 self.images.append(image)
                 self.points.append(points)
                 self.codes.append(codes({k: pack[k] for k in ("au", "lip_gap", "pose_deg", "identity")}))
+                if "added" in pack:
+                    self.moved.append((pack["portrait"], pack["added"]))
         self.sizes = np.array([len(i) for i in self.images])
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[NDArray[np.uint8], F32, F32]:
         """Images `(n, S, S, 3)`, codes `(n, R)` and landmarks `(n, 68, 2)` of random faces."""
+        return self._take(self._rows(rng, count))
+
+    def pairs(self, rng: np.random.Generator, count: int) -> tuple[tuple[NDArray[np.uint8], F32, F32], F32]:
+        """As `draw`, of two pictures each of random moved portraits, in turns `(2n, ...)`; and what was added
+        to each `(2n, A + 1)`."""
+        rows = []
+        for k, i in self._rows(rng, count):
+            portrait = self.moved[k][0]
+            others = np.flatnonzero(portrait == portrait[i])
+            rows += [(k, i), (k, int(rng.choice(others[others != i])))]
+        return self._take(rows), np.stack([self.moved[k][1][i] for k, i in rows])
+
+    def known_whole(self) -> list[tuple[NDArray[np.uint8], F32]]:
+        """Images and codes of the files in which nothing is unknown."""
+        return [(i, c) for i, c in zip(self.images, self.codes, strict=True) if np.isfinite(c).all()]
+
+    def _rows(self, rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
         which = rng.choice(len(self.sizes), count, p=self.sizes / self.sizes.sum())
-        rows = [(int(k), int(rng.integers(self.sizes[k]))) for k in which]
+        return [(int(k), int(rng.integers(self.sizes[k]))) for k in which]
+
+    def _take(self, rows: list[tuple[int, int]]) -> tuple[NDArray[np.uint8], F32, F32]:
         return (
             np.stack([self.images[k][i] for k, i in rows]),
             np.stack([self.codes[k][i] for k, i in rows]),
@@ -175,8 +203,10 @@ def portraits(path: str) -> Portraits:
 class Batches:
     """Renders and portraits of a step, each crop moved a little."""
 
-    def __init__(self, config: StudentTraining, faces: Faces, people: Portraits | None, seed: int) -> None:
-        self.config, self.faces, self.people = config, faces, people
+    def __init__(
+        self, config: StudentTraining, faces: Faces, moved: Faces | None, people: Portraits | None, seed: int
+    ) -> None:
+        self.config, self.faces, self.moved, self.people = config, faces, moved, people
         self.drawer = drawn.drawer(config.profile, config.n_identity) if config.drawn else None
         self.rng = np.random.default_rng([config.loop.seed, seed])
         self.torch_rng = torch.Generator().manual_seed(config.loop.seed * 1_000_003 + seed)
@@ -186,18 +216,25 @@ class Batches:
         while True:
             if count % 200 == 0:
                 self.faces.refresh()
+                if self.moved is not None:
+                    self.moved.refresh()
             count += 1
             yield self.batch()
 
     def batch(self) -> Batch:
-        """`image` `(n + 2m, 3, S, S)` float: n renders, then m portraits seen twice, in turns; `code` and
-        `points` for all (of portraits what E says), `rest` `(2m,)`."""
+        """`image` `(n + 2k + 2m, 3, S, S)` float: n renders, two pictures in turns of k moved portraits, and
+        m portraits seen twice; `code` and `points` for all (of portraits what E says), `added` `(2k + 2m,
+        A + 1)`, `rest` `(2m,)`."""
         config, rng = self.config, self.rng
         parts = [self.faces.draw(rng, config.batch - config.drawn)]
         if self.drawer is not None:
             parts.append(self.drawer.draw(rng, config.drawn, config.size))
+        n_au = len(aus.profile(config.profile))
+        rest, added = np.zeros(0, bool), np.zeros((0, n_au + 1), np.float32)
+        if self.moved is not None and config.moved_batch:
+            of_pairs, added = self.moved.pairs(rng, config.moved_batch)
+            parts.append(of_pairs)
         image, code, points = (np.concatenate(of) for of in zip(*parts, strict=True))
-        rest = np.zeros(0, bool)
         if self.people is not None and config.photo_batch:
             people = self.people
             quiet, others = np.flatnonzero(people.rest), np.flatnonzero(~people.rest)
@@ -208,6 +245,7 @@ class Batches:
             code = np.concatenate([code, people.code[rows]])
             points = np.concatenate([points, people.points[rows]])
             rest = people.rest[rows]
+            added = np.concatenate([added, np.zeros((len(rows), n_au + 1), np.float32)])
         x, at = views.moved(
             torch.from_numpy(views.toned(rng, image)), torch.from_numpy(points), self.torch_rng,
             shift_px=config.shift_px, scale=config.scale, turn_deg=config.turn_deg, bend_px=config.bend_px,
@@ -217,7 +255,7 @@ class Batches:
             views.covered(x[: config.batch], self.torch_rng)  # two views of a portrait must show the same
         return {
             "image": views.worsened(x, self.torch_rng), "code": torch.from_numpy(code), "points": at,
-            "rest": torch.from_numpy(rest),
+            "added": torch.from_numpy(added), "rest": torch.from_numpy(rest),
         }  # fmt: skip
 
 
@@ -225,25 +263,29 @@ def losses(net: nn.Module, batch: Batch, config: StudentTraining) -> loop.Losses
     """The weighted terms, in standard units of the training faces."""
     assert isinstance(net, Student)
     size, known = net.config.size, net.config.known
-    n, n_au = config.batch, len(net.config.au_mirror)
+    n, told, n_au = config.batch, config.batch + 2 * config.moved_batch, len(net.config.au_mirror)
     points, readings, _ = net(batch["image"].contiguous(memory_format=torch.channels_last))
     unit = net.std[: readings.shape[1]]
-    wrong = ((readings - batch["code"]) / unit).square()
+    code = batch["code"]
+    wrong = ((readings - torch.where(code.isnan(), readings, code)) / unit).square()
     gap = (points - batch["points"]) / (size * net.std[readings.shape[1] :].view(-1, 2))
     terms = {
-        "au": wrong[:n, :known].mean(),
-        "identity": config.identity_weight * wrong[:n, known:].mean(),
+        "au": wrong[:told, :known].sum() / code[:told, :known].isfinite().sum(),
+        "identity": config.identity_weight * wrong[:told, known:].mean(),
         "points": config.landmark_weight * gap.square().mean(),
     }
+    now = readings[n:, : n_au + 1]
+    still = (now - batch["added"]) / unit[: n_au + 1]
+    apart = (still[0::2] - still[1::2]).square()
+    if config.moved_batch:
+        terms["moved"] = config.moved_weight * apart[: config.moved_batch].mean()
     rest = batch["rest"]
     if len(rest):
-        of_people = readings[n:, : n_au + 1] / unit[: n_au + 1]
-        twins = (of_people[0::2] - of_people[1::2]).square().mean()
-        terms["twins"] = config.twin_weight * twins
+        terms["twins"] = config.twin_weight * apart[config.moved_batch :].mean()
         if bool(rest.any()):
-            terms["rest"] = config.rest_weight * of_people[rest].square().mean()
+            terms["rest"] = config.rest_weight * (now[-len(rest) :][rest] / unit[: n_au + 1]).square().mean()
         if not bool(rest.all()):
-            terms["taught"] = config.taught_weight * wrong[n:][~rest][:, :known].mean()
+            terms["taught"] = config.taught_weight * wrong[told:][~rest][:, :known].mean()
     return terms
 
 
@@ -307,12 +349,13 @@ def normed(net: Student, batches: Iterator[Batch]) -> Student:
     return net.eval()
 
 
-def measure(net: Student, valid: Faces, trained: Faces, *, most: int = 8000) -> dict[str, Tensor]:
+def measure(net: Student, valid: Faces, *trained: Faces, most: int = 8000) -> dict[str, Tensor]:
     """What a reader of R must know of it: `knots` and `values` of the curves, `spread` of the errors (see
     `fitting.optimise.Networks`), from `valid`. Its doubt is fitted too, in place, and nothing else changes;
-    that takes more faces, so `most` of those that trained join, whose errors are hardly smaller."""
+    that takes more faces, so `most` of those that trained join, whose errors are hardly smaller. Of faces of
+    which not everything is known nothing is learnt."""
     n = len(net.config.au_mirror)
-    heard, readings, wrong = _errors(net, valid, int(valid.sizes.max()))
+    heard, readings, wrong = _errors(net, valid.known_whole(), int(valid.sizes.max()))
     truth = torch.from_numpy(np.concatenate(valid.codes))
     swap = torch.cat([net.au_mirror, torch.tensor([n])])  # both sides get one curve
     knots, values = curves.matching(
@@ -320,7 +363,8 @@ def measure(net: Student, valid: Faces, trained: Faces, *, most: int = 8000) -> 
     )
     straight = curves.apply(readings[:, : n + 1].contiguous(), knots, values)
     spread = torch.cat([(readings - truth)[:, n + 1 : n + 3] / 2, (straight - truth[:, : n + 1])[:, :n]], 1)
-    more = _errors(net, trained, -(-most // len(trained.sizes)))  # of every kind of picture
+    of_every_kind = [shard for faces in trained for shard in faces.known_whole()]
+    more = _errors(net, of_every_kind, -(-most // len(of_every_kind)))
     x, errors = torch.cat([heard, more[0]], 1).flatten(0, 1), torch.cat([wrong, more[2]])
     turned = torch.cat([errors[:, :n][:, net.au_mirror], errors[:, n:]], 1)
     weight, bias = likely_errors(x, torch.cat([errors, turned]), penalty=1.0)
@@ -332,12 +376,14 @@ def measure(net: Student, valid: Faces, trained: Faces, *, most: int = 8000) -> 
     return {"knots": knots, "values": values, "spread": spread.square().mean(0).sqrt()}
 
 
-def _errors(net: Student, faces: Faces, each: int) -> tuple[Tensor, Tensor, Tensor]:
+def _errors(
+    net: Student, files: list[tuple[NDArray[np.uint8], F32]], each: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Of the first `each` faces of every shard: what is heard `(2, n, H)`, readings `(n, R)`, and their
     errors `(n, N)`."""
     heard, read, truth = [], [], []
     with torch.no_grad():
-        for images, code in zip(faces.images, faces.codes, strict=True):
+        for images, code in files:
             truth.append(torch.from_numpy(code[:each]))
             for i in range(0, min(each, len(images)), 50):
                 rows = slice(i, min(i + 50, each))
@@ -362,6 +408,9 @@ def train(config: StudentTraining) -> Student:
     faces.refresh()
     valid.refresh()
     people = portraits(config.photos) if config.photos else None
+    moved = Faces(config.moved, config.size) if config.moved_batch else None
+    if moved is not None:
+        moved.refresh()
     net = build(config, faces)
     # before anything is learnt: what is new in a deeper R begins at random
     start: dict[str, Tensor] = {}
@@ -370,20 +419,21 @@ def train(config: StudentTraining) -> Student:
         start = {k: v.clone() for k, v in first.state_dict().items()}
     mean = loop.run(
         net,
-        lambda step: loop.ahead(iter(Batches(config, faces, people, step))),
+        lambda step: loop.ahead(iter(Batches(config, faces, moved, people, step))),
         lambda m, b: losses(m, b, config),
         config.loop, config.out, settings=config,
     )  # fmt: skip
     assert isinstance(mean, Student)
     shared = config.norm_portraits if people is not None else 0.0
-    seen = Batches(config, faces, people, 5)
+    seen = Batches(config, faces, moved, people, 5)
     if shared:
         photos = round(config.batch * shared / 2)  # each is seen twice
-        even = replace(config, batch=config.batch - 2 * photos, photo_batch=photos)
-        seen = Batches(even, faces, people, 6)
+        even = replace(config, batch=config.batch - 2 * photos, photo_batch=photos, moved_batch=0)
+        seen = Batches(even, faces, None, people, 6)
     if config.share < 1:
         mean = averaged(mean, start, config.share, iter(seen))
     elif shared:
         mean = normed(mean, iter(seen))
-    export(mean, measure(mean, valid, faces), config, Path(config.out) / "student.safetensors")
+    known = (faces,) if moved is None else (faces, moved)
+    export(mean, measure(mean, valid, *known), config, Path(config.out) / "student.safetensors")
     return mean
