@@ -56,6 +56,8 @@ results: $(VENV)/installed
 	test -e $(SHARDS)/portraits.npz || $(BIN)/faceunits portraits $(FACEUNITS_FACES) $(SHARDS)/portraits.npz --size 192 --part test
 	$(BIN)/faceunits animate $(SHARDS)/portraits.npz $(SHARDS) --count 1000 --set seed=900104 --set each=10 --set other_face=0.04 --set at_rest=0
 	$(BIN)/faceunits evaluate renders $(SHARDS)/animated_900104_0000[0-4].npz -o docs/results/animated
+	$(BIN)/faceunits animate $(SHARDS)/portraits.npz $(SHARDS) --count 1000 --set seed=900105 --set acting=true --set each=8
+	$(BIN)/faceunits evaluate renders $(SHARDS)/animated_900105_0000[0-4].npz -o docs/results/acting
 	$(BIN)/faceunits evaluate stability $(FACEUNITS_FACES)/clips/single_face.mp4 --tracked --frozen $(FACEUNITS_FACES)/clips/single_face.jpg -o docs/results
 	$(BIN)/faceunits estimate $(FACEUNITS_FACES)/london/neutral $(FACEUNITS_FACES)/london/smiling -o $(SHARDS)/london.csv
 	$(BIN)/faceunits evaluate groups $(SHARDS)/london.csv $(FACEUNITS_FACES)/london/subjects.csv --by gender,ethnicity,age --labels $(FACEUNITS_FACES)/london/contrast_labels.csv -o docs/results

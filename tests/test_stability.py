@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +241,37 @@ def test_renders_of_shards(tmp_path):
     np.savez(tmp_path / "c.npz", **(small | {"au": small["au"][:, :16]}))
     with pytest.raises(InputError, match="got 16"):
         renders.renders([tmp_path / "c.npz"], tool())
+
+
+def test_where_only_what_was_added_is_known_changes_are_compared(tmp_path, monkeypatch):
+    """A reader that sees half of what was added, on top of whatever each portrait showed before."""
+    shard(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as pack:
+        arrays = {k: pack[k] for k in pack.files}
+    n = len(arrays["au"])
+    rng = np.random.default_rng(0)
+    portrait, added = np.arange(n) // 3, rng.uniform(-0.2, 0.2, (n, N_AU + 1)).astype(np.float32)
+    unknown = arrays["au"].copy()
+    unknown[:, 0] = np.nan
+    np.savez(tmp_path / "b.npz", **(arrays | {"au": unknown, "added": added, "portrait": portrait}))
+    before = rng.uniform(0.3, 0.6, (n, N_AU)).astype(np.float32)[portrait]
+    read = before + 0.5 * added[:, :-1]
+    real = crops.read
+    monkeypatch.setattr(renders.crops, "read", lambda *a: replace(real(*a), au=read))
+    page = renders.renders([tmp_path / "b.npz"], tool(), count=n, rounds=10)
+    found = {f.name: f.value for f in page.figures}
+    assert found["share that is read, mean of the parameters"] == pytest.approx(0.5, abs=1e-3)
+    assert found["mean ICC(3,1) of the parameters"] == pytest.approx(2 * 0.5 / (1 + 0.25), abs=1e-3)
+    assert page.tables["parameters"]["r"].min() > 0.99
+    assert "columns" not in page.tables
+    assert str(n) in page.about["compared"]
+
+
+def test_what_is_less_than_a_portraits_mean():
+    values = np.array([[1, 5], [2, 6], [9, 0]], np.float32)
+    np.testing.assert_array_equal(
+        renders.within(values, np.array([4, 4, 7])), [[-0.5, -0.5], [0.5, 0.5], [0, 0]]
+    )
 
 
 def test_commands_on_tables_need_no_networks(tmp_path):

@@ -1,6 +1,7 @@
 """Rendered faces that trained nothing, where every parameter is known: agreement, and sides.
 
-A shard of `synthesize` holds the truth. Seeds from 900,000 on are kept for testing.
+A shard of `synthesize` holds the truth. Seeds from 900,000 on are kept for testing. Of portraits whose
+muscles `animate` moved, and of which nobody knows what they showed before, the changes are compared.
 """
 
 from __future__ import annotations
@@ -47,11 +48,16 @@ def renders(
     """
     truth, measured, gaps, sure = [], [], [], []
     who: list[Hashable] = []
+    changes = 0
     for i, path in enumerate(shards):
         shard = fits.checked(fits.read_shard(path, count, labelled=False), path, on.models)
         reading = crops.read(list(fits.crops_of(shard["image"])), on)
-        truth.append(shard["au"])
-        measured.append(reading.au)
+        au, read = shard["au"], reading.au
+        if np.isnan(au).any() and {"added", "portrait"} <= set(shard):
+            au, read = (within(x, shard["portrait"]) for x in (shard["added"][:, : au.shape[1]], read))
+            changes += len(au)
+        truth.append(au)
+        measured.append(read)
         sure.append(reading.confidence)
         who += shard["person"].tolist() if "person" in shard else [(i, k) for k in range(len(reading.au))]
         gaps.append(np.stack([shard.get("lip_gap", np.full(len(reading.au), np.nan)), reading.lip_gap], 1))
@@ -63,15 +69,30 @@ def renders(
     people = members(who)
     if len(people) < len(t):
         page.about["people"] = len(people)
+    if changes:
+        page.about["compared"] = f"in {changes} pictures what differs from the mean of the same portrait's"
     page.tables["parameters"] = fits.icc_table(names, t, p)
-    page.tables["columns"] = column_table(names, t, p, gap)
+    if not changes:  # what a table shows has no negative values
+        page.tables["columns"] = column_table(names, t, p, gap)
     page.tables["one-sided actions"] = sides(names, t, p)
     confidence, error = np.concatenate(sure), aus.MAX_INTENSITY * np.abs(t - p).mean(1)
     page.tables["error by confidence"] = by_confidence(confidence, error)
     rank = -metrics.spearman(confidence, error)
     page.figures = [*_figures(t, p, people, rounds), *side_figures(names, t, p)]
     page.figures.append(Figure("confidence", "rank correlation of doubt and error", rank, len(t)))
+    if changes:
+        page.figures.append(
+            Figure("changes", "share that is read, mean of the parameters", read_share(t, p), changes)
+        )
     return page
+
+
+def read_share(truth: F32, predicted: F32) -> float:
+    """Mean over columns of the slope of what is read over what is true, through zero: 1 where all is read."""
+    squares = np.square(truth).sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slopes = (truth * predicted).sum(0) / squares
+    return float(slopes[squares > 0].mean())
 
 
 def by_confidence(confidence: NDArray[np.floating], error: NDArray[np.floating]) -> pd.DataFrame:
@@ -95,6 +116,15 @@ def chart(page: Report) -> U8:
     lines = [Line("mean", table["error"].tolist()), Line("90th percentile", table["error_90"].tolist(), True)]
     steps = [f"{v:.2f}" for v in table["confidence"]]
     return panel(lines, steps, title="error of all parameters, 0-5", across="mean confidence of a tenth")
+
+
+def within(values: F32, portrait: NDArray[np.integer]) -> F32:
+    """`(n, A)` less the mean of all rows of the same portrait."""
+    _, of = np.unique(portrait, return_inverse=True)
+    sums = np.zeros((of.max() + 1, values.shape[1]))
+    np.add.at(sums, of, values)
+    out: F32 = (values - (sums / np.bincount(of)[:, None])[of]).astype(np.float32)
+    return out
 
 
 def members(who: Sequence[Hashable]) -> list[NDArray[np.int64]]:
