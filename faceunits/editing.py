@@ -255,15 +255,14 @@ def _ready(number: int, found: Face, pixels: U8, rgb: U8, models: Models) -> Pre
     from faceunits import fitting
     from faceunits.alignment import warp
     from faceunits.motion import engine
-    from faceunits.rig.shape import POSE_RANGE_DEG
+    from faceunits.rig.shape import parameters
 
     matrix = warp.similarity(found.points[None], models.crop_size)[0]
     reading = fitting.read(warp.crop(rgb, matrix, models.crop_size)[None], models)
-    pitch, yaw = (float(v) for v in reading.pose_deg[0])
+    yaw = float(reading.pose_deg[0, 1])
     if abs(yaw) > MAX_YAW_DEG:
         raise _TurnedAway(f"turned {abs(yaw):.0f} degrees to the side; up to {MAX_YAW_DEG:g} can be edited")
-    pose = 0.5 + np.array([pitch, yaw]) / (2 * POSE_RANGE_DEG)
-    y = np.concatenate([pose, reading.au[0], reading.identity[0]]).astype(np.float32)
+    [y] = parameters(vars(reading))
     stage = engine.stage(pixels, matrix, y, reading.landmarks[0], mesh(), models.crop_size)
     return Prepared(number, reading, stage)
 

@@ -17,6 +17,7 @@ from faceunits import aus, weights
 from faceunits.errors import ConfigError, InputError
 from faceunits.evaluation import photos
 from faceunits.fitting import load
+from faceunits.rig import shape
 from faceunits.rig.shade import HELEN_MIRROR
 from faceunits.training import generator, loop, parser, people
 from faceunits.types import LANDMARK_MIRROR
@@ -151,11 +152,11 @@ def test_flipped_crops_keep_their_meaning(tmp_path):
     assert seen == {True, False}
 
 
-def test_generator_parameters_are_pose_units_identity(tmp_path):
+def test_parameters_are_pose_units_identity(tmp_path):
     with np.load(shard(tmp_path, "plain", 1)) as pack:
         data = {k: pack[k] for k in pack.files}
     data["pose_deg"] = np.tile(np.float32([28.6, -28.6]), (4, 1))
-    y = generator.parameters(data)
+    y = shape.parameters(data)
     np.testing.assert_allclose(y[:, :2], np.tile([1, 0], (4, 1)), atol=1e-6)
     np.testing.assert_array_equal(y[:, 2 : 2 + len(PROFILE)], data["au"])
     np.testing.assert_array_equal(y[:, 2 + len(PROFILE) :], data["identity"])

@@ -26,7 +26,7 @@ from faceunits.evaluation.report import Figure, Report
 from faceunits.evaluation.similarity import Person
 from faceunits.evaluation.spaces import Descent, Space, descend, left_out
 from faceunits.fitting.optimise import DEFAULT, PAPER, RECIPES, Recipe
-from faceunits.rig.shape import POSE_RANGE_DEG
+from faceunits.rig.shape import parameters
 from faceunits.viz import curves
 
 F32 = NDArray[np.float32]
@@ -86,8 +86,7 @@ def closed_loop_faces(models: fitting.Models, count: int, *, seed: int = 900_100
     rng = np.random.default_rng(seed)
     n_id = models.networks.generator.config.parameters - 2 - len(models.names)
     drawn = sample.naturals(rng, models.profile, n_id, count)
-    pose = np.clip(drawn["pose_deg"] / (2 * POSE_RANGE_DEG) + 0.5, 0, 1)
-    return similarity.draw(models, pose, drawn["au"], drawn["identity"]), drawn["au"]
+    return similarity.draw(models, parameters(drawn)), drawn["au"]
 
 
 def gather(

@@ -22,6 +22,7 @@ from faceunits.errors import InputError
 from faceunits.evaluation import metrics, photos
 from faceunits.fitting.optimise import Recipe, reduced
 from faceunits.io.files import printable
+from faceunits.rig.shape import parameters
 from faceunits.types import FitResult
 
 F32 = NDArray[np.float32]
@@ -100,7 +101,6 @@ def closed_loop(
 ) -> pd.DataFrame:
     """Parameters recovered from M's own images of natural faces."""
     from faceunits.rig import sample  # numpy only: no rig data are needed
-    from faceunits.training.generator import parameters
 
     rng = np.random.default_rng(seed)
     n_id = models.networks.generator.config.parameters - 2 - len(models.names)
@@ -180,8 +180,6 @@ def seconds_per_face(
 
 def generator_error(models: fitting.Models, shard: dict[str, NDArray[Any]]) -> dict[str, float]:
     """M on unseen parameters: mean absolute error, and F1 of E's parsing of M(y) against true labels."""
-    from faceunits.training.generator import parameters
-
     y = torch.from_numpy(parameters(shard)).to(models.device)
     with torch.no_grad():
         images = torch.cat([models.networks.generator(y[i : i + 50]) for i in range(0, len(y), 50)])

@@ -20,7 +20,7 @@ from faceunits.alignment import warp
 from faceunits.evaluation import distortions
 from faceunits.evaluation.fits import crops_of
 from faceunits.evaluation.spaces import Space, distances
-from faceunits.rig.shape import POSE_RANGE_DEG
+from faceunits.rig.shape import parameters
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -49,17 +49,18 @@ class Person:
     drawn: F32
 
 
-def draw(
-    models: fitting.Models,
-    pose: NDArray[np.floating],
-    au: NDArray[np.floating],
-    identity: NDArray[np.floating],
-) -> F32:
-    """`(n, 3, S, S)` faces of M; `pose` `(n, 2)`, `au` `(n, A)` and `identity` `(n, D)` in [0, 1]."""
-    y = np.concatenate([pose, au, identity], 1).astype(np.float32)
+def draw(models: fitting.Models, y: F32) -> F32:
+    """`(n, 3, S, S)` faces that M draws of parameters `(n, P)`."""
     with torch.inference_mode():
         image = models.networks.generator(torch.from_numpy(y).to(models.device))
     return np.asarray(image.float().cpu().numpy())
+
+
+def wearing(y: F32, au: F32) -> F32:
+    """`(n, P)` the face of parameters `(P,)` with other action units `(n, A)`."""
+    out = np.repeat(y[None], len(au), 0)
+    out[:, 2 : 2 + au.shape[1]] = au
+    return out
 
 
 def own_faces(models: fitting.Models, people: int, *, seed: int = 0) -> list[Person]:
@@ -74,8 +75,11 @@ def own_faces(models: fitting.Models, people: int, *, seed: int = 0) -> list[Per
     for _ in range(people):
         identity = np.clip(0.5 + 0.16 * rng.normal(0, 1, (1, n_id)), 0, 1).repeat(n, 0)
         pose = np.clip(0.5 + rng.normal(0, 0.12, (1, 2)), 0, 1).repeat(n, 0)
-        seen = np.stack([_changed(x, rng) for x in draw(models, pose, au, identity)])
-        mean = draw(models, pose, au, np.full_like(identity, 0.5))
+        own, base = (
+            np.concatenate([pose, au, i], 1, dtype=np.float32) for i in (identity, 0 * identity + 0.5)
+        )
+        seen = np.stack([_changed(x, rng) for x in draw(models, own)])
+        mean = draw(models, base)
         out.append(Person(tuple(EXPRESSIONS), seen, mean))
     return out
 
@@ -98,17 +102,13 @@ def shard_faces(
     """Groups of rendered faces with expressions far apart; each is compared with M's face of its own
     pose and identity wearing the expressions of all."""
     images = crops_of(shard["image"], models.networks.generator.config.size)
-    pose = (shard["pose_deg"] / (2 * POSE_RANGE_DEG) + 0.5).astype(np.float32)
-    au, identity = shard["au"].astype(np.float32), shard["identity"].astype(np.float32)
+    y, au = parameters(shard), shard["au"].astype(np.float32)
     left = np.arange(len(au))
     out: list[Person] = []
     while len(left) >= expressions and len(out) < people:
         chosen = left[_apart(au[left], expressions)]
         left = np.setdiff1d(left, chosen)
-        drawn = np.stack([
-            draw(models, pose[[i]].repeat(expressions, 0), au[chosen], identity[[i]].repeat(expressions, 0))
-            for i in chosen
-        ])  # fmt: skip
+        drawn = np.stack([draw(models, wearing(y[i], au[chosen])) for i in chosen])
         names = tuple(str(n + 1) for n in range(expressions))
         out.append(Person(names, images[chosen], drawn))
     return out
@@ -133,11 +133,7 @@ def real_faces(models: fitting.Models, neutral: F32, smiling: F32) -> list[Perso
     out = []
     for pair in zip(neutral, smiling, strict=True):
         seen = np.stack(pair)
-        read = fitting.read(seen, models)
-        pose = read.pose_deg / (2 * POSE_RANGE_DEG) + 0.5
-        drawn = np.stack([
-            draw(models, pose[[i]].repeat(2, 0), au, read.identity[[i]].repeat(2, 0)) for i in range(2)
-        ])  # fmt: skip
+        drawn = np.stack([draw(models, wearing(y, au)) for y in parameters(vars(fitting.read(seen, models)))])
         out.append(Person(("rest", "smile"), seen, drawn))
     return out
 

@@ -15,7 +15,7 @@ from faceunits.errors import ParameterError
 from faceunits.fitting import loss, optimise
 from faceunits.fitting.models import Models
 from faceunits.fitting.optimise import Recipe
-from faceunits.rig.shape import POSE_RANGE_DEG
+from faceunits.rig.shape import POSE_RANGE_DEG, parameters
 from faceunits.types import LANDMARK_MIRROR, FitResult, Reading
 
 F32 = NDArray[np.float32]
@@ -211,9 +211,8 @@ def render(
 
 def transfer(a: FitResult, b: FitResult, models: Models) -> NDArray[np.uint8]:
     """`(S, S, 3)` uint8: the identity of `a` with pose and action units of `b` (first faces)."""
-    pose = 0.5 + b.pose_deg[:1] / (2 * POSE_RANGE_DEG)
-    y = np.concatenate([pose, b.au[:1], a.identity[:1]], 1).astype(np.float32)
-    return _draw(models, torch.from_numpy(y))
+    shown = {"pose_deg": b.pose_deg[:1], "au": b.au[:1], "identity": a.identity[:1]}
+    return _draw(models, torch.from_numpy(parameters(shown)))
 
 
 def _draw(models: Models, y: Tensor) -> NDArray[np.uint8]:

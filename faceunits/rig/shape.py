@@ -8,6 +8,7 @@ subject's left, +y up, +z out of the face, centimetres. Left and right are the s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,9 @@ I32 = NDArray[np.int32]
 POSE_RANGE_DEG = 28.6
 """Pitch and yaw of parameters 0 and 1 are minus and plus this (GE-Net, section 3.1)."""
 
+POSE = slice(0, 2)
+"""Columns of pitch and yaw in `parameters`; 0.5 faces the camera."""
+
 IDENTITY_RANGE = 2.5
 """Identity parameters 0 and 1 are minus and plus this many standard deviations of a mode."""
 
@@ -33,6 +37,17 @@ EYEBALL_RECESS = 0.2
 
 _UNUSED = ("lacrimal", "eye_blend", "eye_occlusion", "eyelashes", "iris")
 """Translucent cards without textures, and the iris mesh that the opaque sclera mesh covers."""
+
+
+def parameters(shown: Mapping[str, NDArray[np.floating]]) -> F32:
+    """`(n, P)` y in [0, 1]: pitch, yaw, action units, identity.
+
+    Args:
+        shown: of a shard, a drawn face or a reading: `pose_deg` `(n, 2)` degrees, `au` `(n, A)` and
+            `identity` `(n, D)` in [0, 1].
+    """
+    pose = 0.5 + shown["pose_deg"] / (2 * POSE_RANGE_DEG)
+    return np.concatenate([pose, shown["au"], shown["identity"]], 1).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from faceunits.errors import ConfigError
 from faceunits.evaluation.fits import crops_of
 from faceunits.motion import engine, face
 from faceunits.rig import pack, sample
+from faceunits.rig.shape import parameters
 from faceunits.rig.synth import stacked
-from faceunits.training.generator import parameters
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -86,7 +86,7 @@ def make(config: Animation, index: int) -> dict[str, NDArray[np.generic]]:
     reading = fitting.read(crops_of(images, models.crop_size), models)
     landmarks = warp.resized(reading.landmarks, size / models.crop_size)
     shown = reading.au if config.acting else np.zeros_like(reading.au)
-    now = parameters({"pose_deg": reading.pose_deg, "au": shown, "identity": reading.identity}).clip(0, 1)
+    now = parameters(vars(reading) | {"au": shown}).clip(0, 1)
     rows: list[dict[str, object]] = []
     for k, y0 in enumerate(now):
         stage = engine.stage(images[k], np.eye(2, 3), y0, landmarks[k], mesh, size)

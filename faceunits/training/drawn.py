@@ -18,8 +18,7 @@ from faceunits.errors import ConfigError
 from faceunits.fitting.models import load_generator
 from faceunits.fitting.optimise import reduced
 from faceunits.networks.generator import Generator, Sketch
-from faceunits.rig import sample
-from faceunits.training.generator import parameters
+from faceunits.rig import sample, shape
 from faceunits.training.parser import codes
 
 F32 = NDArray[np.float32]
@@ -37,7 +36,7 @@ class Drawer:
     def draw(self, rng: np.random.Generator, count: int, size: int) -> tuple[NDArray[np.uint8], F32, F32]:
         """Images `(n, S, S, 3)`, codes `(n, R)` and landmarks `(n, 68, 2)` of random natural faces."""
         shown = sample.naturals(rng, self.profile, self.n_identity, count)
-        y = torch.from_numpy(parameters(shown))
+        y = torch.from_numpy(shape.parameters(shown))
         with torch.inference_mode():
             image = reduced(self.generator(y), size)
             points, gap = self.sketch(y)

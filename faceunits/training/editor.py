@@ -32,7 +32,8 @@ from faceunits.networks import editor_baselines
 from faceunits.networks.editor import DISFA, Editor, EditorConfig, code_loss, edited_levels
 from faceunits.networks.encoders import pooled
 from faceunits.networks.parser import Parser
-from faceunits.training import autoencoder, generator, loop
+from faceunits.rig import shape
+from faceunits.training import autoencoder, loop
 from faceunits.training import frames as labelled
 
 Rows = tuple[Tensor, Tensor]
@@ -152,7 +153,7 @@ def of_pose(teller: autoencoder.Teller, told: NDArray[np.float32]) -> Tensor:
     """`(N, L, D)` what the pose in parameters `(N, P)` adds to latents."""
     y = torch.from_numpy(told)
     facing = y.clone()
-    facing[:, generator.POSE] = 0.5
+    facing[:, shape.POSE] = 0.5
     z = y.new_zeros(len(y), teller.config.look)
     return teller.placed(y, z) - teller.placed(facing, z)
 

@@ -23,7 +23,7 @@ from faceunits.evaluation import crops, datasets, editor_sets
 from faceunits.io import video
 from faceunits.io.files import printable
 from faceunits.networks.editor import DISFA
-from faceunits.training import generator
+from faceunits.rig import shape
 from faceunits.training.people import IGNORE
 from faceunits.training.shards import kept_for_testing
 
@@ -35,7 +35,7 @@ TOLD = ("pose_deg", "au", "identity")
 class Frames:
     """`image` uint8 `(N, S, S, 3)`, `labels` `(N, K)` in [0, 1], `person` `(N,)` numbered from 0, Helen's
     classes `parts` uint8 `(N, S, S)`, 255 where unknown, and what was `told` the renderer, `(N, P)`, see
-    `training.generator.parameters`: P is 0 unless all frames are rendered ones."""
+    `rig.shape.parameters`: P is 0 unless all frames are rendered ones."""
 
     image: NDArray[np.uint8]
     labels: NDArray[np.float32]
@@ -72,7 +72,7 @@ def read(
             unknown = np.full(pack["image"].shape[:3], IGNORE, np.uint8)
             parts.append(pack["label"] if "label" in pack.files else unknown)
             if set(TOLD) <= set(pack.files):
-                told.append(generator.parameters({k: pack[k] for k in TOLD}))
+                told.append(shape.parameters({k: pack[k] for k in TOLD}))
     if not images:
         raise ConfigError(
             f"expected files frames_*.npz in {', '.join(folders) or 'no folder'}; make some with "

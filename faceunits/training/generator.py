@@ -22,7 +22,7 @@ from faceunits.errors import ConfigError
 from faceunits.fitting.models import load_parser
 from faceunits.networks.generator import Generator, GeneratorConfig, Sketch
 from faceunits.networks.vgg import Vgg16
-from faceunits.rig.shape import POSE_RANGE_DEG
+from faceunits.rig import shape
 from faceunits.training import loop, shards
 
 Extractor = Callable[[Tensor], tuple[Tensor, ...]]
@@ -69,16 +69,6 @@ class Imitator(nn.Module):
         self.sketch = Sketch(self.parameters_count)
 
 
-POSE = slice(0, 2)
-"""Columns of pitch and yaw in `parameters`; 0.5 faces the camera."""
-
-
-def parameters(shard: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """`(n, P)` y in [0, 1]: pitch, yaw, action units, identity."""
-    pose = 0.5 + shard["pose_deg"] / (2 * POSE_RANGE_DEG)
-    return np.concatenate([pose, shard["au"], shard["identity"]], 1).astype(np.float32)
-
-
 def read(folders: tuple[str, ...], *, testing: bool = False) -> dict[str, NDArray[Any]]:
     """All plain shards of folders but those kept for testing (or only those).
 
@@ -90,7 +80,7 @@ def read(folders: tuple[str, ...], *, testing: bool = False) -> dict[str, NDArra
         with np.load(path) as pack:
             packs.append({k: pack[k] for k in pack.files})
     out = {k: np.concatenate([p[k] for p in packs]) for k in ("image", "label", "landmarks", "lip_gap")}
-    return out | {"y": np.concatenate([parameters(p) for p in packs])}
+    return out | {"y": np.concatenate([shape.parameters(p) for p in packs])}
 
 
 def extractor(config: GeneratorTraining) -> Extractor | None:
