@@ -80,7 +80,8 @@ def stability(
     """How still the units are: the paper's Table 3 on videos, and the jitter of frozen photos."""
     if not sources and not frozen:
         raise InputError("expected a video, a table, or --frozen with a photo; got none; name one")
-    if tracked and (using.parser or using.generator or using.fitting or using.recipe != "default"):
+    others = using.parser or using.generator or using.fitting or using.student or using.recipe != "default"
+    if tracked and others:
         raise ConfigError(
             "expected the package's own networks with --tracked; got others or a recipe; leave out either"
         )

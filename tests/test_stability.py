@@ -262,9 +262,17 @@ def test_where_only_what_was_added_is_known_changes_are_compared(tmp_path, monke
     found = {f.name: f.value for f in page.figures}
     assert found["share that is read, mean of the parameters"] == pytest.approx(0.5, abs=1e-3)
     assert found["mean ICC(3,1) of the parameters"] == pytest.approx(2 * 0.5 / (1 + 0.25), abs=1e-3)
+    assert np.isnan(found["spread where nothing was added, 0-5, mean of the parameters"])
     assert page.tables["parameters"]["r"].min() > 0.99
     assert "columns" not in page.tables
     assert str(n) in page.about["compared"]
+
+
+def test_what_moves_where_nothing_was_added_is_spread():
+    still = np.array([[0.1, 0], [-0.1, 0]], np.float32)
+    figures = renders.change_figures(np.zeros((2, 2), np.float32), still, still)
+    assert [f.value for f in figures] == [pytest.approx(np.nan, nan_ok=True), pytest.approx(0.25)]
+    assert renders.within(np.zeros((0, 3), np.float32), np.zeros(0, int)).shape == (0, 3)
 
 
 def test_what_is_less_than_a_portraits_mean():
@@ -292,3 +300,7 @@ def test_commands_on_tables_need_no_networks(tmp_path):
     )
     nothing = CliRunner().invoke(app, ["stability"])
     assert isinstance(nothing.exception, InputError)
+    for other in ("--student", "--parser"):  # tracking measures with the package's own
+        asked = ["stability", "v.mp4", "--tracked", other, "other.safetensors"]
+        refused = CliRunner().invoke(app, asked)
+        assert isinstance(refused.exception, ConfigError), refused.output

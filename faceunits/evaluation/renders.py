@@ -48,13 +48,16 @@ def renders(
     """
     truth, measured, gaps, sure = [], [], [], []
     who: list[Hashable] = []
-    changes = 0
+    changes, still = 0, []
     for i, path in enumerate(shards):
         shard = fits.checked(fits.read_shard(path, count, labelled=False), path, on.models)
         reading = crops.read(list(fits.crops_of(shard["image"])), on)
         au, read = shard["au"], reading.au
         if np.isnan(au).any() and {"added", "portrait"} <= set(shard):
-            au, read = (within(x, shard["portrait"]) for x in (shard["added"][:, : au.shape[1]], read))
+            added, portrait = shard["added"][:, : au.shape[1]], shard["portrait"]
+            calm = ~added.any(1)
+            still.append(within(read[calm], portrait[calm]))
+            au, read = within(added, portrait), within(read, portrait)
             changes += len(au)
         truth.append(au)
         measured.append(read)
@@ -81,10 +84,20 @@ def renders(
     page.figures = [*_figures(t, p, people, rounds), *side_figures(names, t, p)]
     page.figures.append(Figure("confidence", "rank correlation of doubt and error", rank, len(t)))
     if changes:
-        page.figures.append(
-            Figure("changes", "share that is read, mean of the parameters", read_share(t, p), changes)
-        )
+        page.figures += change_figures(t, p, np.concatenate(still))
     return page
+
+
+def change_figures(truth: F32, predicted: F32, still: F32) -> list[Figure]:
+    """How much of the changes is read, and how much where nothing but the face was changed: `still` `(n, A)`
+    readings less their portrait's mean."""
+    spread = float(aus.MAX_INTENSITY * still.std(0).mean()) if len(still) else float("nan")
+    return [
+        Figure(
+            "changes", "share that is read, mean of the parameters", read_share(truth, predicted), len(truth)
+        ),
+        Figure("changes", "spread where nothing was added, 0-5, mean of the parameters", spread, len(still)),
+    ]
 
 
 def read_share(truth: F32, predicted: F32) -> float:
@@ -92,7 +105,7 @@ def read_share(truth: F32, predicted: F32) -> float:
     squares = np.square(truth).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         slopes = (truth * predicted).sum(0) / squares
-    return float(slopes[squares > 0].mean())
+    return float(slopes[squares > 0].mean()) if squares.any() else float("nan")
 
 
 def by_confidence(confidence: NDArray[np.floating], error: NDArray[np.floating]) -> pd.DataFrame:
@@ -121,7 +134,7 @@ def chart(page: Report) -> U8:
 def within(values: F32, portrait: NDArray[np.integer]) -> F32:
     """`(n, A)` less the mean of all rows of the same portrait."""
     _, of = np.unique(portrait, return_inverse=True)
-    sums = np.zeros((of.max() + 1, values.shape[1]))
+    sums = np.zeros((len(np.unique(of)), values.shape[1]))
     np.add.at(sums, of, values)
     out: F32 = (values - (sums / np.bincount(of)[:, None])[of]).astype(np.float32)
     return out
