@@ -148,6 +148,15 @@ def test_two_pictures_of_a_portrait_differ_by_what_was_added(portraits, tmp_path
     np.testing.assert_array_equal(code[:, : len(PROFILE)][known], added[:, :-1][known])
     of = {img.tobytes(): (s, p) for s, pack in enumerate(faces.images)
           for img, p in zip(pack, faces.moved[s][0], strict=True)}  # fmt: skip
+    alone = student.Faces((str(tmp_path),), SIZE)
+    alone.refresh()
+    alone.moved = [(np.arange(len(p)), a) for p, a in alone.moved]  # one picture of each portrait
+    (twice, _, _), same = alone.pairs(np.random.default_rng(0), 3)
+    np.testing.assert_array_equal(twice[0::2], twice[1::2])
+    np.testing.assert_array_equal(same[0::2], same[1::2])
+    alone.moved = [None] * len(alone.moved)
+    with pytest.raises(ConfigError, match="animate"):
+        alone.pairs(np.random.default_rng(0), 1)
     for a, b in zip(image[0::2], image[1::2], strict=True):
         assert of[a.tobytes()] == of[b.tobytes()]
         assert not np.array_equal(a, b)

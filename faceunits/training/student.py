@@ -116,7 +116,7 @@ class Faces:
         self.images: list[NDArray[np.uint8]] = []
         self.codes: list[F32] = []
         self.points: list[F32] = []
-        self.moved: list[tuple[NDArray[np.int64], F32]] = []
+        self.moved: list[tuple[NDArray[np.int64], F32] | None] = []
         self.sizes = np.zeros(0, np.int64)
 
     def refresh(self) -> None:
@@ -137,8 +137,7 @@ class Faces:
                 self.images.append(image)
                 self.points.append(points)
                 self.codes.append(codes({k: pack[k] for k in ("au", "lip_gap", "pose_deg", "identity")}))
-                if "added" in pack:
-                    self.moved.append((pack["portrait"], pack["added"]))
+                self.moved.append((pack["portrait"], pack["added"]) if "added" in pack else None)
         self.sizes = np.array([len(i) for i in self.images])
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[NDArray[np.uint8], F32, F32]:
@@ -147,13 +146,24 @@ class Faces:
 
     def pairs(self, rng: np.random.Generator, count: int) -> tuple[tuple[NDArray[np.uint8], F32, F32], F32]:
         """As `draw`, of two pictures each of random moved portraits, in turns `(2n, ...)`; and what was added
-        to each `(2n, A + 1)`."""
-        rows = []
+        to each `(2n, A + 1)`.
+
+        Raises:
+            ConfigError: a file that does not say what was added.
+        """
+        rows, added = [], []
         for k, i in self._rows(rng, count):
-            portrait = self.moved[k][0]
-            others = np.flatnonzero(portrait == portrait[i])
-            rows += [(k, i), (k, int(rng.choice(others[others != i])))]
-        return self._take(rows), np.stack([self.moved[k][1][i] for k, i in rows])
+            moved = self.moved[k]
+            if moved is None:
+                raise ConfigError(
+                    f"expected in {', '.join(self.folders)} shards of `faceunits animate` that say what was "
+                    "added; got others; name the folders of renders in `renders`"
+                )
+            of_it = np.flatnonzero(moved[0] == moved[0][i])
+            j = int(rng.choice(of_it[of_it != i])) if len(of_it) > 1 else i
+            rows += [(k, i), (k, j)]
+            added += [moved[1][i], moved[1][j]]
+        return self._take(rows), np.stack(added)
 
     def known_whole(self) -> list[tuple[NDArray[np.uint8], F32]]:
         """Images and codes of the files in which nothing is unknown."""
