@@ -133,10 +133,8 @@ def chart(page: Report) -> U8:
 
 def within(values: F32, portrait: NDArray[np.integer]) -> F32:
     """`(n, A)` less the mean of all rows of the same portrait."""
-    _, of = np.unique(portrait, return_inverse=True)
-    sums = np.zeros((len(np.unique(of)), values.shape[1]))
-    np.add.at(sums, of, values)
-    out: F32 = (values - (sums / np.bincount(of)[:, None])[of]).astype(np.float32)
+    means = pd.DataFrame(values).groupby(portrait).transform("mean")
+    out: F32 = values - means.to_numpy(np.float32)
     return out
 
 

@@ -87,18 +87,19 @@ def make(config: Animation, index: int) -> dict[str, NDArray[np.generic]]:
     landmarks = warp.resized(reading.landmarks, size / models.crop_size)
     shown = reading.au if config.acting else np.zeros_like(reading.au)
     now = parameters(vars(reading) | {"au": shown}).clip(0, 1)
+    unknown = _posed() & config.acting
     rows: list[dict[str, object]] = []
     for k, y0 in enumerate(now):
-        stage = engine.stage(images[k], np.eye(2, 3), y0, landmarks[k], mesh, size)
+        stage, gap0 = engine.stage(images[k], np.eye(2, 3), y0, landmarks[k], mesh, size), _gap(models, y0)
         for _ in range(min(config.each, config.shard - len(rows))):
             added, y = _drawn(rng, y0, len(reading.names), config)
             shape = face.reshape(stage.laid, y)
             gap = _gap(models, y)
-            au = np.where(_unknown(config), np.nan, added).astype(np.float32)
+            au = np.where(unknown, np.nan, added).astype(np.float32)
             rows.append({
                 "image": stage.draw(y), "landmarks": shape.points[mesh.landmarks.numpy()].astype(np.float32),
                 "au": au, "lip_gap": np.float32(np.nan) if config.acting else gap,
-                "added": np.append(added, gap - _gap(models, y0)).astype(np.float32),
+                "added": np.append(added, gap - gap0).astype(np.float32),
                 "pose_deg": reading.pose_deg[k], "identity": y[2 + len(au) :],
                 "portrait": np.int64(k), "person": np.int64(names.index(names[chosen[k]])),
             })  # fmt: skip
@@ -141,14 +142,14 @@ def _changed(rng: np.random.Generator, now: F32, drawn: F32) -> F32:
     draws = {u: rng.uniform(-1, 1) * (rng.random() < 0.5) for u in sorted(set(units))}
     share = np.array([draws[u] for u in units])
     room = 1.1 - now
-    at_work = (now > ACTIVE) & np.isin(units, POSED)
+    at_work = (now > ACTIVE) & _posed()
     change = np.where(share < 0, share * now / 2, share * np.clip(room, 0, 0.5))
     return np.where(at_work, change, np.minimum(drawn, room)).astype(np.float32)
 
 
-def _unknown(config: Animation) -> NDArray[np.bool_]:
-    """`(A,)` units that nobody knows."""
-    return np.isin([n[:4] for n in aus.profile().names], POSED) & config.acting
+def _posed() -> NDArray[np.bool_]:
+    """`(A,)` the parameters of `POSED`."""
+    return np.isin([n[:4] for n in aus.profile().names], POSED)
 
 
 def _gap(models: fitting.Models, y: F32) -> np.float32:

@@ -293,7 +293,9 @@ def losses(net: nn.Module, batch: Batch, config: StudentTraining) -> loop.Losses
     if len(rest):
         terms["twins"] = config.twin_weight * apart[config.moved_batch :].mean()
         if bool(rest.any()):
-            terms["rest"] = config.rest_weight * (now[-len(rest) :][rest] / unit[: n_au + 1]).square().mean()
+            terms["rest"] = (
+                config.rest_weight * (now[2 * config.moved_batch :][rest] / unit[: n_au + 1]).square().mean()
+            )
         if not bool(rest.all()):
             terms["taught"] = config.taught_weight * wrong[told:][~rest][:, :known].mean()
     return terms
@@ -365,8 +367,9 @@ def measure(net: Student, valid: Faces, *trained: Faces, most: int = 8000) -> di
     that takes more faces, so `most` of those that trained join, whose errors are hardly smaller. Of faces of
     which not everything is known nothing is learnt."""
     n = len(net.config.au_mirror)
-    heard, readings, wrong = _errors(net, valid.known_whole(), int(valid.sizes.max()))
-    truth = torch.from_numpy(np.concatenate(valid.codes))
+    fresh = valid.known_whole()
+    heard, readings, wrong = _errors(net, fresh, int(valid.sizes.max()))
+    truth = torch.from_numpy(np.concatenate([code for _, code in fresh]))
     swap = torch.cat([net.au_mirror, torch.tensor([n])])  # both sides get one curve
     knots, values = curves.matching(
         torch.cat([readings[:, : n + 1], readings[:, swap]]), torch.cat([truth[:, : n + 1], truth[:, swap]])
@@ -439,7 +442,7 @@ def train(config: StudentTraining) -> Student:
     if shared:
         photos = round(config.batch * shared / 2)  # each is seen twice
         even = replace(config, batch=config.batch - 2 * photos, photo_batch=photos, moved_batch=0)
-        seen = Batches(even, faces, None, people, 6)
+        seen = Batches(even, faces, moved, people, 6)
     if config.share < 1:
         mean = averaged(mean, start, config.share, iter(seen))
     elif shared:
