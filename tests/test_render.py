@@ -136,6 +136,18 @@ def test_a_gaze_moves_the_iris_only():
 # Shards
 
 
+def test_lower_brows_are_drawn_lower():
+    usual, low = draw(), draw(brows_cm=(-0.6, -0.4))
+    drop = (low.marks - usual.marks)[:, 1]
+    np.testing.assert_allclose(drop[[21, 22]], -0.6, atol=0.02)
+    np.testing.assert_allclose(drop[[17, 26]], -0.4, atol=0.02)
+    assert np.abs(drop[27:]).max() < 0.03
+    for side in ("brow_L", "brow_R"):
+        shift = middle(low.label == FINE[side]) - middle(usual.label == FINE[side])
+        assert shift[1] > 1
+        assert abs(shift[0]) < 1
+
+
 def config(shard: int = 2, **settings) -> synth.SynthConfig:
     return synth.SynthConfig(rig=str(FACE_MODEL), n_identity=12, size=32, shard=shard, **settings)
 
@@ -213,6 +225,13 @@ def test_folds_at_rest_darken_the_face_and_change_nothing_else():
     np.testing.assert_array_equal(a.label, b.label)
     sides = np.abs(b.image - b.image[:, ::-1]).mean()
     assert sides == pytest.approx(np.abs(a.image - a.image[:, ::-1]).mean(), abs=0.01)
+
+
+def test_brows_of_a_shard_lie_around_their_mean():
+    usual, low = (synth.make(config(12, brows_cm=b), 0) for b in ((0.0, 0.0), (-0.6, 0.1)))
+    gap = [s["landmarks"][:, 36:48, 1].mean(1) - s["landmarks"][:, 17:27, 1].mean(1) for s in (usual, low)]
+    assert np.median(gap[1]) < 0.9 * np.median(gap[0])
+    assert set(low) == set(usual)
 
 
 def test_an_unknown_setting_is_refused():

@@ -291,6 +291,39 @@ def test_units_move_what_their_names_say(name, landmarks, axis, sign):
 # Random faces
 
 
+@needs_model
+def test_brows_lie_where_they_are_put_and_the_eyes_stay():
+    model = rig()
+    ends = shape.brow_ends(model)
+    assert 0 <= ends.min() < ends.max() <= 1
+    np.testing.assert_allclose(ends[model.mirror], ends, atol=0.02)
+    marks = ends[model.landmarks]
+    np.testing.assert_allclose(marks[[22, 21]], [[1, 0], [1, 0]], atol=0.02)
+    np.testing.assert_allclose(marks[[26, 17]], [[0, 1], [0, 1]], atol=0.02)
+    np.testing.assert_allclose(marks[17:27].sum(1), 1, atol=0.05)
+    others = np.setdiff1d(np.arange(68), np.arange(17, 27))
+    assert marks[others].max() < 0.05  # lids, nose, mouth and jaw
+
+
+@needs_model
+@pytest.mark.parametrize("height", [-1.1, 0.5])
+def test_brows_at_their_limits_fold_no_skin(height):
+    model = rig()
+    moved = model.neutral.copy()
+    moved[:, 1] += height * shape.brow_ends(model).sum(1)
+    place = np.abs(model.neutral[model.triangles].mean(1) - model.neutral[model.landmarks[[24, 19]]].mean(0))
+    near = (place[:, 0] < 5) & (place[:, 1] < 2.5) & (place[:, 2] < 3) & (model.tri_geometry == 0)
+
+    def facing(points: np.ndarray) -> np.ndarray:
+        a, b, c = points[model.triangles[near]].transpose(1, 0, 2)
+        return np.cross(b - a, c - a)[:, 2]
+
+    before, after = facing(model.neutral), facing(moved)
+    assert near.sum() > 300
+    clear = before > 0.002
+    assert (after[clear] > 0).all()
+
+
 def draws(count: int) -> list[sample.Sample]:
     rng = np.random.default_rng(7)
     return [sample.natural(rng, PROFILE, 20) for _ in range(count)]

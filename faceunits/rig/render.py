@@ -28,6 +28,7 @@ SHADOW_SIZE = 128
 class Scene:
     """What is drawn: identity `(D,)` in standard deviations, shape weights `(E,)`, pose and look.
 
+    `brows_cm`: how much higher than the rig's the inner and the outer ends of the brows lie at rest.
     `jitter` `(5, 2)` cm is added to the five points, as an imperfect detector would. `muscles` change
     the rig's shapes for one person.
     """
@@ -37,6 +38,7 @@ class Scene:
     pitch_deg: float = 0.0
     yaw_deg: float = 0.0
     gaze_deg: tuple[float, float] = (0.0, 0.0)
+    brows_cm: tuple[float, float] = (0.0, 0.0)
     distance: float = 60.0
     look: Look = PLAIN
     light: Light = PLAIN_LIGHT
@@ -63,6 +65,7 @@ class Static:
 
     kind: NDArray[np.uint8]
     rim: F32
+    brow_ends: F32 = field(repr=False)
     places: dict[str, F32] = field(repr=False)
     folds: F32 = field(repr=False)
     noise: F32 = field(repr=False)
@@ -80,7 +83,7 @@ def prepare(model: FaceModel, *, seed: int = 0) -> Static:
     near = np.abs(model.neutral[:, 1] - edge[:, 1].mean()) < 2.5
     gaps = np.linalg.norm(model.neutral[near][:, None] - edge[None], axis=2)
     rim[near] = gaps.min(1)
-    return Static(kind=kind, rim=rim, places=_places(model), folds=_folds(model),
+    return Static(kind=kind, rim=rim, brow_ends=shape.brow_ends(model), places=_places(model), folds=_folds(model),
                   noise=_noise(np.random.default_rng(seed)))  # fmt: skip
 
 
@@ -166,6 +169,7 @@ def draw(model: FaceModel, static: Static, scene: Scene, size: int, backdrop: F3
         backdrop: `(S, S, 3)` float32 in [0, 1] behind the head; mid grey when None.
     """
     face = shape.built(model, scene.identity, scene.muscles)
+    face[:, 1] += static.brow_ends @ np.array(scene.brows_cm, np.float32)
     nothing = np.zeros_like(scene.weights)
     rest = shape.vertices(model, scene.identity, nothing, muscles_=scene.muscles, face=face)
     points = shape.vertices(

@@ -35,6 +35,9 @@ IDENTITY_RANGE = 2.5
 EYEBALL_RECESS = 0.2
 """Eyeballs move back this far (cm) under a closed lid, or the cornea comes through it."""
 
+LID_CM = 0.3
+"""Height of the upper lid's crease above its rim."""
+
 _UNUSED = ("lacrimal", "eye_blend", "eye_occlusion", "eyelashes", "iris")
 """Translucent cards without textures, and the iris mesh that the opaque sclera mesh covers."""
 
@@ -183,6 +186,25 @@ def aperture(vertices: F32, landmarks: I32) -> F32:
     pairs = (((43, 47), (44, 46)), ((37, 41), (38, 40)))
     gaps = [[np.linalg.norm(p[a] - p[b]) for a, b in eye] for eye in pairs]
     return np.array([np.mean(eye) for eye in gaps], np.float32)
+
+
+def brow_ends(model: FaceModel) -> F32:
+    """`(V, 2)` in [0, 1] how far each vertex goes along where the inner or the outer ends of the brows lie
+    higher or lower: brows wholly, the forehead less and less above them, lids less and less down to their
+    crease, and nothing of the eyes. Both sides alike."""
+    x, y, z = np.abs(model.neutral[:, 0]), model.neutral[:, 1], model.neutral[:, 2]
+    marks = model.neutral[model.landmarks]
+    brow, lid = marks[22:27], marks[[42, 43, 44, 45]]  # of the left eye, in the order of x
+    line = np.interp(x, brow[:, 0], brow[:, 1])
+    crease = np.interp(x, lid[:, 0], lid[:, 1]) + LID_CM
+    below = np.clip((y - crease) / (line - crease), 0, 1)  # linear: skin that is pushed down never folds over
+    above = np.exp(-((np.maximum(y - line, 0) / 2.5) ** 2))
+    beside = np.exp(-((np.maximum(x - brow[-1, 0], 0) / 1.2) ** 2))
+    behind = np.exp(-((np.maximum(brow[-1, 2] - z, 0) / 1.5) ** 2))
+    skin = np.isin(model.vert_geometry, [model.geometry_names.index(n) for n in ("face", "head_neck")])
+    along = np.clip((x - brow[0, 0]) / (brow[-1, 0] - brow[0, 0]), 0, 1)
+    moved = below * above * beside * behind * skin
+    return np.stack([moved * (1 - along), moved * along], 1).astype(np.float32)
 
 
 def built(model: FaceModel, identity: F32, muscles_: Muscles | None = None) -> F32:

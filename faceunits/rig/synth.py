@@ -54,6 +54,9 @@ class SynthConfig:
     (`rig.muscles.COMPANY`)."""
     rest: float = 1.0
     """How much those people may look active at rest; see `rig.muscles.draw`."""
+    brows_cm: tuple[float, float] = (0.0, 0.0)
+    """Mean and spread of how much higher than the rig's the brows lie at rest (varied look only). Of people at
+    rest they lie 0.4 lower, as far as AU1 and AU2 raise them (docs/log.md, 2026-11-30)."""
     folds: float = 0.0
     """Share of the faces whose skin keeps folds at rest (`rig.look.folded`)."""
     recolour: float = 0.0
@@ -142,11 +145,20 @@ def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple
         names = stage_.model.expression_names
         extra = {"bend_cm": config.bend_cm, "company": config.company, "rest": config.rest}
         seen = replace(seen, muscles=muscles.draw(rng, names, strength=strength, **extra))
+    if any(config.brows_cm):
+        seen = replace(seen, brows_cm=_brows(rng, *config.brows_cm))
     if config.recolour > 0 and rng.random() < config.recolour:
         seen = replace(seen, look=look.recoloured(rng, seen.look))
     if config.folds > 0 and rng.random() < config.folds:
         seen = replace(seen, look=look.folded(rng, seen.look))
     return face, seen
+
+
+def _brows(rng: np.random.Generator, mean: float, spread: float) -> tuple[float, float]:
+    """Height of the inner and the outer ends, cm; lower than the last limit, lids would have no room."""
+    height, tilt = rng.normal(mean, spread), rng.normal(0, spread / 2)
+    inner, outer = np.clip([height + tilt, height - tilt], -1.1, 0.5)
+    return float(inner), float(outer)
 
 
 def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
