@@ -2,8 +2,8 @@
 
     python benchmarks/proportions.py RIG PORTRAITS.npz
 
-PORTRAITS is a file of `faceunits portraits`; R finds the landmarks of the people in it who were asked to be at
-rest. All are turned and scaled so that the eyes lie level, 6.4 cm apart, and seen with their mirror image.
+PORTRAITS is a file of `faceunits portraits`; R finds the landmarks of the people in it who were asked to be
+at rest. All are turned and scaled so that the eyes lie level, 6.4 cm apart, and seen with their mirror image.
 Prints a Markdown table, cm: where a part lies on the mean face of both, and how much faces differ.
 """
 
@@ -38,14 +38,19 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=700, help="faces of the rig")
     args = parser.parse_args()
     rig, people = level(drawn(args.rig, args.faces)), level(found(args.portraits))
-    print(measure.heading("Faces at rest", notes=[f"{len(people) // 2} portraits, {args.faces} faces of the rig"]))
+    print(
+        measure.heading(
+            "Faces at rest", notes=[f"{len(people) // 2} portraits, {args.faces} faces of the rig"]
+        )
+    )
     rows = []
     for name, marks in PARTS.items():
         a, b = (x[:, marks, 1].mean(1) for x in (rig, people))
         rows.append({
             "part": name, "rig, cm above the eyes": f"{a.mean():.2f}", "spread": f"{a.std():.2f}",
             "people": f"{b.mean():.2f}", "spread of people": f"{b.std():.2f}",
-            "people higher by": f"{b.mean() - a.mean():+.2f}", "in spreads": f"{(b.mean() - a.mean()) / a.std():+.1f}",
+            "people higher by": f"{b.mean() - a.mean():+.2f}",
+            "in spreads": f"{(b.mean() - a.mean()) / a.std():+.1f}",
         })  # fmt: skip
     print(measure.table(rows))
 

@@ -141,7 +141,7 @@ def test_lower_brows_are_drawn_lower():
     drop = (low.marks - usual.marks)[:, 1]
     np.testing.assert_allclose(drop[[21, 22]], -0.6, atol=0.02)
     np.testing.assert_allclose(drop[[17, 26]], -0.4, atol=0.02)
-    assert np.abs(drop[27:]).max() < 0.03
+    assert np.abs(drop[28:]).max() < 0.01
     for side in ("brow_L", "brow_R"):
         shift = middle(low.label == FINE[side]) - middle(usual.label == FINE[side])
         assert shift[1] > 1

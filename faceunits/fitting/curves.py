@@ -14,7 +14,7 @@ from torch import Tensor
 QUANTILES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 0.995, 1.0)
 """Most faces are at rest in most parameters, so the knots crowd towards the top."""
 
-KEPT = 0.1
+KEPT = 0.25
 """Share of the reading itself in the result: without it all weak readings would become ties at 0."""
 
 

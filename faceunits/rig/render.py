@@ -83,8 +83,8 @@ def prepare(model: FaceModel, *, seed: int = 0) -> Static:
     near = np.abs(model.neutral[:, 1] - edge[:, 1].mean()) < 2.5
     gaps = np.linalg.norm(model.neutral[near][:, None] - edge[None], axis=2)
     rim[near] = gaps.min(1)
-    return Static(kind=kind, rim=rim, brow_ends=shape.brow_ends(model), places=_places(model), folds=_folds(model),
-                  noise=_noise(np.random.default_rng(seed)))  # fmt: skip
+    return Static(kind=kind, rim=rim, brow_ends=shape.brow_ends(model), places=_places(model),
+                  folds=_folds(model), noise=_noise(np.random.default_rng(seed)))  # fmt: skip
 
 
 def _folds(model: FaceModel) -> F32:

@@ -55,8 +55,8 @@ class SynthConfig:
     rest: float = 1.0
     """How much those people may look active at rest; see `rig.muscles.draw`."""
     brows_cm: tuple[float, float] = (0.0, 0.0)
-    """Mean and spread of how much higher than the rig's the brows lie at rest (varied look only). Of people at
-    rest they lie 0.4 lower, as far as AU1 and AU2 raise them (docs/log.md, 2026-11-30)."""
+    """Mean and spread of how much higher than the rig's the brows lie at rest (varied look only). Of people
+    at rest they lie 0.4 lower, two thirds of what AU1 raises them (`benchmarks/proportions.py`)."""
     folds: float = 0.0
     """Share of the faces whose skin keeps folds at rest (`rig.look.folded`)."""
     recolour: float = 0.0
