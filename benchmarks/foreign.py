@@ -19,7 +19,7 @@ import pandas as pd
 from PIL import Image
 
 from faceunits import aus, estimation
-from faceunits.evaluation import metrics
+from faceunits.evaluation import metrics, renders
 from faceunits.terminal import bar
 
 UNITS = {
@@ -107,25 +107,26 @@ def report(truth: pd.DataFrame, table: pd.DataFrame) -> None:
     print(measure.heading("Another artist's face"))
     print(f"\n{len(truth)} pictures of {len(truth) // EACH} people, "
           f"{int((~seen).sum())} without a face found\n")  # fmt: skip
-    print("| unit | ICC(3,1) | r | share read | mean error, 0-5 | mean at rest | above 1 at rest |")
-    print("|---|---|---|---|---|---|---|")
     names = [f"{au}_r" for au in UNITS]
     t, p = (x.loc[seen, names].to_numpy(np.float64) for x in (truth, table))
     calm = table.loc[seen & rest, names].to_numpy(np.float64)
     scores = metrics.icc_columns(t, p)
-    for k, au in enumerate(UNITS):
-        print(f"| {au} | {scores[k]:.2f} | {np.corrcoef(t[:, k], p[:, k])[0, 1]:.2f} "
-              f"| {(t[:, k] @ p[:, k]) / (t[:, k] @ t[:, k]):.2f} | {np.abs(t - p)[:, k].mean():.2f} "
-              f"| {calm[:, k].mean():.2f} | {(calm[:, k] > 1).mean():.1%} |")  # fmt: skip
-    who = np.flatnonzero(seen) // EACH
-    people = [np.flatnonzero(who == k) for k in np.unique(who)]
+    rows = []
+    for au, score, a, b, still in zip(UNITS, scores, t.T, p.T, calm.T, strict=True):
+        rows.append({
+            "unit": au, "ICC(3,1)": f"{score:.2f}", "r": f"{np.corrcoef(a, b)[0, 1]:.2f}",
+            "share read": f"{a @ b / (a @ a):.2f}", "mean error, 0-5": f"{np.abs(a - b).mean():.2f}",
+            "mean at rest": f"{still.mean():.2f}", "above 1 at rest": f"{(still > 1).mean():.1%}",
+        })  # fmt: skip
+    print(measure.table(rows))
+    people = renders.members((np.flatnonzero(seen) // EACH).tolist())
 
     def mean(chosen: np.ndarray) -> float:
         rows = np.concatenate([people[k] for k in chosen])
         return float(np.nanmean(metrics.icc_columns(t[rows], p[rows])))
 
     low, high = metrics.interval(len(people), mean, rounds=300)
-    print(f"\nmean ICC of the {len(UNITS)} units {scores.mean():.3f} [{low:.3f}, {high:.3f}]", end="; ")
+    print(f"mean ICC of the {len(UNITS)} units {scores.mean():.3f} [{low:.3f}, {high:.3f}]", end="; ")
     both = [f"{au}_{side}_r" for au in UNITS for side in "LR" if f"{au}_L_r" in table]
     sided = metrics.icc_columns(*(x.loc[seen, both].to_numpy(np.float64) for x in (truth, table)))
     print(f"of {len(both)} sides {sided.mean():.3f}")

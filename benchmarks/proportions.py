@@ -16,7 +16,7 @@ import measure
 import numpy as np
 from numpy.typing import NDArray
 
-from faceunits import fitting
+from faceunits import aus, fitting
 from faceunits.evaluation.fits import crops_of
 from faceunits.rig import sample, shape
 from faceunits.types import LANDMARK_MIRROR
@@ -59,10 +59,9 @@ def drawn(folder: Path, count: int) -> NDArray[np.floating]:
     """`(n, 68, 2)` landmarks of random identities at rest, seen from the front; y down."""
     model, rng = shape.load(folder, n_identity=60), np.random.default_rng(3)
     nothing = np.zeros(len(model.expression_names), np.float32)
-    profile = fitting.load(device="cpu").profile
     out = []
     for _ in range(count):
-        identity = sample.natural(rng, profile, 60).identity
+        identity = sample.natural(rng, aus.profile(), 60).identity
         points = shape.vertices(model, shape.identity_weights(model, identity), nothing)
         turn = shape.rotation(*rng.normal(0, 2, 2))
         out.append(shape.project(model, points, turn, distance=100)[model.landmarks, :2])
