@@ -70,10 +70,24 @@ def test_company_comes_along_on_its_own_side_and_only_if_asked_for() -> None:
     assert 0.9 * chin < shares[:, 4:6, 6].sum(1).max() <= chin
 
 
+def test_some_people_wrinkle_the_nose_alone() -> None:
+    rng, names = np.random.default_rng(0), ("browDown_L", "browDown_R", "mouthShrugUpper", "noseSneer_L",
+                                            "noseSneer_R")  # fmt: skip
+    shares = np.stack([muscles.draw(rng, names, strength=0, company=1).mix for _ in range(200)])
+    lip, brow = shares[:, 3:, 2].sum(1), shares[:, 3, 0]
+    assert -1.3 <= lip.min() < -1.2
+    assert -0.1 < lip.max() <= 0
+    assert -0.8 <= brow.min() < -0.7
+    assert 0.3 < brow.max() <= 0.4
+    np.testing.assert_array_equal(brow, shares[:, 4, 1])
+
+
 def test_every_companion_is_a_shape_of_the_rig() -> None:
     stems = {n.removesuffix("_L").removesuffix("_R") for p in PROFILE.parameters for n, _ in p.shapes}
-    known = stems | {"mouthRollUpper", "mouthRollLower"}
-    assert {s for source, others in muscles.COMPANY.items() for s in (source, *others)} <= known
+    known = stems | {"mouthRollUpper", "mouthRollLower", "mouthShrugUpper"}
+    for table in (muscles.COMPANY, muscles.SOLITUDE):
+        assert {s for source, others in table.items() for s in (source, *others)} <= known
+    assert set(muscles.SOLITUDE) <= set(muscles.COMPANY)  # the table that is gone through
 
 
 def test_lids_still_close() -> None:

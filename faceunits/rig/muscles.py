@@ -50,6 +50,11 @@ at work: a raised cheek narrows the eye, a wide smile raises the cheek and bares
 pulls brows down. After what the FACS manual lists as changes of an action unit's appearance; the shares
 are ours."""
 
+SOLITUDE: dict[str, dict[str, float]] = {"noseSneer": {"mouthShrugUpper": 1.3, "browDown": 0.8}}
+"""At most so much of what a shape of the rig brings along is missing in some people. The rig wrinkles no nose
+without raising the upper lip as far as AU10 does, so that the mouth opens by .6 cm, and lowering the brows
+as far as AU4; most people can do it with the mouth closed."""
+
 WAVES = 4
 """Waves that bend a face."""
 
@@ -112,7 +117,7 @@ def draw(
         names: of the rig's shapes; `_L` and `_R` end the names of the two sides.
         strength: 1 for the usual spread, 0 for the rig's own shapes.
         bend_cm: spread of each wave of the face itself; 0 for the rig's own faces.
-        company: share of `COMPANY` that may come along; 0 for none.
+        company: share of `COMPANY` that may come along and of `SOLITUDE` that may be missing; 0 for none.
         rest: how much a face at rest may look active, as a factor.
     """
     count = len(names)
@@ -132,7 +137,7 @@ def draw(
             continue
         for i in part.sides:
             right = names[i].endswith("_R")
-            gain[i] = np.clip(own_gain * np.exp(strength * rng.normal(0, 0.05)), 0.6, 1.5)
+            gain[i] = np.clip(own_gain * np.exp(strength * rng.normal(0, 0.05)), 0.4, 1.5)
             onset[i] = own_onset
             turn[i] = mirrored @ own_turn @ mirrored if right else own_turn
             wave[i] = own_wave
@@ -152,12 +157,15 @@ def draw(
 
 
 def _company(rng: np.random.Generator, names: tuple[str, ...], most: float) -> NDArray[np.float64]:
-    """`(E, E)` shares of other shapes that come along with each, for one person; the same on both sides."""
+    """`(E, E)` shares of other shapes that come along with each, or are missing from it, for one person; the
+    same on both sides."""
     sides = {stem(names[part.sides[0]]): part.sides for part in _parts(names)}
     out = np.zeros((len(names), len(names)))
-    for source, others in COMPANY.items():
-        for other, high in others.items():
-            share = most * high * rng.uniform()
+    for source, more in COMPANY.items():
+        less = SOLITUDE.get(source, {})
+        for other in more | less:
+            low, high = less.get(other, 0.0), more.get(other, 0.0)
+            share = most * (rng.uniform() * (low + high) - low)
             for i in sides.get(source, ()):
                 for j in sides.get(other, ()):
                     sided = [names[k][-2:] if names[k].endswith(("_L", "_R")) else "" for k in (i, j)]
