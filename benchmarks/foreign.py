@@ -60,7 +60,7 @@ def main() -> None:
         ]
         Image.fromarray(np.concatenate(rows)).save(args.sheet)
     table = estimation.estimate(pictures, method=args.method)
-    report(pd.DataFrame(truth), table[table["face_id"] <= 0].reset_index(drop=True))
+    report(pd.DataFrame(truth), table[table["face_id"] <= 0].reset_index(drop=True), reach(head))
 
 
 def drawn(
@@ -100,7 +100,16 @@ def columns(weights: dict[str, float]) -> dict[str, float]:
     return {name: aus.MAX_INTENSITY * value for name, value in out.items()}
 
 
-def report(truth: pd.DataFrame, table: pd.DataFrame) -> None:
+def reach(head: makehuman.Head) -> list[float]:
+    """How far each unit moves the point that it moves most, cm."""
+    out = []
+    for units in UNITS.values():
+        moved = np.sum([makehuman.unit(head, unit, side) for unit in units for side in "LR"], axis=0)
+        out.append(10 * float(np.linalg.norm(moved, axis=1).max()))
+    return out
+
+
+def report(truth: pd.DataFrame, table: pd.DataFrame, moves_cm: list[float]) -> None:
     """Prints agreement per unit, and what faces at rest are said to show."""
     seen = table["success"].to_numpy() == 1
     rest = np.arange(len(truth)) % EACH == 0
@@ -112,10 +121,11 @@ def report(truth: pd.DataFrame, table: pd.DataFrame) -> None:
     calm = table.loc[seen & rest, names].to_numpy(np.float64)
     scores = metrics.icc_columns(t, p)
     rows = []
-    for au, score, a, b, still in zip(UNITS, scores, t.T, p.T, calm.T, strict=True):
+    for au, moves, score, a, b, still in zip(UNITS, moves_cm, scores, t.T, p.T, calm.T, strict=True):
         rows.append({
-            "unit": au, "ICC(3,1)": f"{score:.2f}", "r": f"{np.corrcoef(a, b)[0, 1]:.2f}",
-            "share read": f"{a @ b / (a @ a):.2f}", "mean error, 0-5": f"{np.abs(a - b).mean():.2f}",
+            "unit": au, "moves, cm": f"{moves:.2f}", "ICC(3,1)": f"{score:.2f}",
+            "r": f"{np.corrcoef(a, b)[0, 1]:.2f}", "share read": f"{a @ b / (a @ a):.2f}",
+            "mean error, 0-5": f"{np.abs(a - b).mean():.2f}",
             "mean at rest": f"{still.mean():.2f}", "above 1 at rest": f"{(still > 1).mean():.1%}",
         })  # fmt: skip
     print(measure.table(rows))

@@ -493,3 +493,9 @@ def test_a_share_needs_weights_to_start_from(tmp_path):
     faces.refresh()
     with pytest.raises(ConfigError, match="start from"):
         student.build(settings, faces)
+
+
+@pytest.mark.parametrize("half", [{"moved": ("somewhere",)}, {"moved_batch": 4}])
+def test_moved_portraits_need_folders_and_a_number(half):
+    with pytest.raises(ConfigError, match="moved_batch"):
+        student.train(student.StudentTraining(renders=("somewhere",), valid="there", **half))

@@ -415,13 +415,22 @@ def export(net: Student, measured: dict[str, Tensor], config: StudentTraining, p
 
 
 def train(config: StudentTraining) -> Student:
-    """Trains R and writes `student.safetensors` into the output folder."""
+    """Trains R and writes `student.safetensors` into the output folder.
+
+    Raises:
+        ConfigError: settings that do not go together, or folders without shards.
+    """
+    if bool(config.moved) != bool(config.moved_batch):
+        raise ConfigError(
+            f"expected both moved (folders) and moved_batch (portraits of a step), or neither; got "
+            f"{list(config.moved)} and {config.moved_batch}"
+        )
     torch.manual_seed(config.loop.seed)
     faces, valid = Faces(config.renders, config.size), Faces((config.valid,), config.size)
     faces.refresh()
     valid.refresh()
     people = portraits(config.photos) if config.photos else None
-    moved = Faces(config.moved, config.size) if config.moved_batch else None
+    moved = Faces(config.moved, config.size) if config.moved else None
     if moved is not None:
         moved.refresh()
     net = build(config, faces)
