@@ -104,7 +104,7 @@ def test_column_names_are_those_of_openface_where_it_has_one() -> None:
 @given(au=st.sampled_from([p for p in DEFAULT.names if p != "AU26"]), value=st.floats(0, 5))
 def test_expand_then_columns_comes_back(au: str, value: float) -> None:
     values = DEFAULT.expand({au: value})
-    assert np.count_nonzero(values) == (value / 5 > 1e-45)
+    assert np.count_nonzero(values) == (np.float32(value / 5) > 0)  # the least are rounded up or down
     columns = aus.columns(DEFAULT.names, values[None], np.zeros(1, np.float32))
     assert columns[au + "_r"][0] == pytest.approx(value, abs=1e-5)
 
