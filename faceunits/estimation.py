@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceunits import aus, photos
+from faceunits import aus, photos, resting
 from faceunits.errors import ConfigError, InputError
 from faceunits.io import video as video_io
 from faceunits.io.files import printable
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from faceunits.alignment.detect import FaceSource
     from faceunits.fitting import Models
+    from faceunits.fitting.beside import Neutral
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -56,6 +57,7 @@ def estimate(
     device: str = "auto",
     detector: FaceSource | None = None,
     overlay: str | os.PathLike[str] | None = None,
+    neutral: Source | Neutral | None = None,
     batch: int = 8,
     every: int = 1,
     start_s: float | None = None,
@@ -78,6 +80,9 @@ def estimate(
             picture to its faces, called once per readable photo, in order.
         overlay: folder for one picture per photo that shows what was measured; made if need be; not for
             videos.
+        neutral: photos of the person at rest, when all faces are of one person: action units are judged by
+            how the largest face of each looks, so that a heavy brow is no frown. With the method `fast` and
+            torch.
         batch: faces of photos measured at a time.
         every: of videos, only every n-th frame.
         start_s: of videos, frames from this time on.
@@ -98,14 +103,16 @@ def estimate(
         UserWarning: a video that breaks off; its rows up to there are in the table.
 
     Raises:
-        InputError: a path that does not exist, a folder without photos and videos, or an overlay folder
-            that cannot be written to.
+        InputError: a path that does not exist, a folder without photos and videos, an overlay folder
+            that cannot be written to, or a neutral photo without a face.
         ConfigError: an unknown method or recipe, settings out of range, or an overlay of a video.
         WeightsError: weights that are missing or damaged.
     """
     import pandas as pd  # here: an edit makes no table, and pandas takes a third of a second
 
     measure = measurer(method, recipe, engine=engine, evidence=overlay is not None)
+    if neutral is not None:
+        resting.check(method, engine)
     if batch < 1:
         raise ConfigError(f"expected a batch of at least 1; got {batch}")
     inputs = _inputs(source)
@@ -114,11 +121,14 @@ def estimate(
             raise ConfigError("expected photos with an overlay; got a video; leave the overlay out")
         from faceunits import streaming
 
-        machine = streaming.prepare(method, recipe, device, detector, engine=engine)
+        machine = streaming.prepare(method, recipe, device, detector, engine=engine, neutral=neutral)
         window = streaming.Window(every, start_s, end_s)
         return streaming.mixed(inputs, machine, window, batch=batch, progress=progress)
     pictures = [] if overlay is None else photos.overlay_names(inputs, overlay)
     finder, networks = _finder(detector), models(device)
+    if neutral is not None:
+        calm = at_rest(neutral, finder, networks)
+        measure = measurer(method, recipe, engine=engine, evidence=overlay is not None, calm=calm)
     rows: list[dict[str, Any]] = []
     done = 0
     prepared = (photos.prepare(name, item, finder, networks.crop_size) for name, item in inputs)
@@ -191,10 +201,32 @@ def fit(
 Measure = Callable[[F32, "Models"], Reading]
 
 
+def at_rest(neutral: Source | Neutral, finder: FaceSource, networks: Models) -> Neutral:
+    """What is known of a person at rest, from photos unless it is known already.
+
+    Raises:
+        InputError: a video, or a photo without a face.
+    """
+    from faceunits.fitting.beside import Neutral
+
+    if isinstance(neutral, Neutral):
+        return neutral
+    inputs = _inputs(neutral)
+    for name, _ in filter(is_video, inputs):
+        raise InputError(f"expected photos of the person at rest; {name} is a video; save a frame of it")
+    return resting.look(inputs, finder, networks)
+
+
 def measurer(
-    method: str, recipe: str = "default", *, engine: str = "auto", evidence: bool = False
+    method: str,
+    recipe: str = "default",
+    *,
+    engine: str = "auto",
+    evidence: bool = False,
+    calm: Neutral | None = None,
 ) -> Measure:
-    """The function from crops to readings of a method; with `evidence` its results are `FitResult`.
+    """The function from crops to readings of a method; with `evidence` its results are `FitResult`, with
+    `calm` faces are judged by it.
 
     Raises:
         ConfigError: an unknown method, recipe or engine, or a recipe or engine for a method that has none.
@@ -212,7 +244,7 @@ def measurer(
         raise ConfigError(f"the method {method} has no recipe; got {recipe!r}; use --method fit")
     if method == "refine":
         return lambda crops, networks: fitting.fit(crops, networks, recipe="refine")
-    read = _reader(engine)
+    read = _reader(engine) if calm is None else _beside(calm)
     if not evidence:
         return read
     return lambda crops, networks: fitting.illustrate(read(crops, networks), crops, networks)
@@ -233,6 +265,12 @@ def _reader(engine: str) -> Measure:
         return chosen[1](crops)
 
     return read
+
+
+def _beside(calm: Neutral) -> Measure:
+    from faceunits.fitting import beside
+
+    return lambda crops, networks: beside.read(crops, networks, calm)
 
 
 def select(result: R, index: int) -> R:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from faceunits import aus, estimation
+from faceunits import aus, estimation, resting
 from faceunits.io import image as image_io
 from faceunits.io import video as video_io
 from faceunits.io.files import printable
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from faceunits.alignment.detect import FaceSource
     from faceunits.alignment.track import Seen, Tracker
     from faceunits.fitting import Models
+    from faceunits.fitting.beside import Neutral
     from faceunits.types import Reading
 
 U8 = NDArray[np.uint8]
@@ -59,6 +60,7 @@ class Machine:
     method: str
     recipe: str
     device: str
+    calm: Neutral | None = None
 
     def photos(self, files: Sequence[Path | U8], *, batch: int) -> pd.DataFrame:
         """The rows of photos."""
@@ -68,6 +70,7 @@ class Machine:
             recipe=self.recipe,
             device=self.device,
             detector=self.detector,
+            neutral=self.calm,
             batch=batch,
         )
 
@@ -129,17 +132,24 @@ def prepare(
     detector: FaceSource | None = None,
     *,
     engine: str = "auto",
+    neutral: estimation.Source | Neutral | None = None,
 ) -> Machine:
     """Load what measures.
 
     Raises:
-        ConfigError: an unknown method, recipe or device.
+        ConfigError: an unknown method, recipe or device, or a neutral face with a method that knows none.
+        InputError: a neutral photo without a face.
         WeightsError: weights that are missing or damaged.
     """
     measure = estimation.measurer(method, recipe, engine=engine)
+    if neutral is not None:
+        resting.check(method, engine)
+    source, networks = detector or estimation.detector(), estimation.models(device)
+    calm = None if neutral is None else estimation.at_rest(neutral, source, networks)
+    if calm is not None:
+        measure = estimation.measurer(method, recipe, calm=calm)
     follow = measure if method == "fast" else estimation.measurer("fast")
-    source = detector or estimation.detector()
-    return Machine(source, estimation.models(device), measure, follow, method, recipe, device)
+    return Machine(source, networks, measure, follow, method, recipe, device, calm)
 
 
 def stream(
@@ -154,6 +164,7 @@ def stream(
     start_s: float | None = None,
     end_s: float | None = None,
     portraits: str | os.PathLike[str] | None = None,
+    neutral: estimation.Source | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Action units along a video, in tables of at most some dozen frames; memory does not grow.
 
@@ -168,6 +179,7 @@ def stream(
         start_s: from this time on.
         end_s: before this time.
         portraits: folder for one picture per person, `face_000.png`, from the frame of most confidence.
+        neutral: as for `estimate`.
 
     Yields:
         Tables with the columns of `estimate`. `frame` counts from 1 over the whole file, `timestamp` is
@@ -180,7 +192,7 @@ def stream(
         ConfigError: settings out of range.
     """
     window = Window(every, start_s, end_s)
-    machine = prepare(method, recipe, device, detector, engine=engine)
+    machine = prepare(method, recipe, device, detector, engine=engine, neutral=neutral)
     folder = None if portraits is None else Path(portraits)
     naming = None if folder is None else (lambda number: folder / f"face_{number:03d}.png")
     for piece in pieces(path, machine, window, portrait=naming):

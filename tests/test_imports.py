@@ -17,7 +17,7 @@ LAYERS = (
     ("weights", "networks"),
     ("alignment", "viz"),
     ("rig", "fitting", "engine", "export"),
-    ("estimation", "photos", "streaming", "runs"),
+    ("estimation", "photos", "resting", "streaming", "runs"),
     ("editing", "gan", "motion", "wishes"),
     ("baseline", "driving", "reporting"),
     ("evaluation", "training"),

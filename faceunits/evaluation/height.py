@@ -20,7 +20,7 @@ from faceunits.alignment import warp
 from faceunits.evaluation import crops, metrics
 from faceunits.evaluation.crops import Tool
 from faceunits.evaluation.report import Figure, Report
-from faceunits.fitting import optimise
+from faceunits.fitting import beside, optimise
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -70,22 +70,28 @@ def height(folder: str | Path, on: Tool, *, rounds: int = 1000) -> Report:
         rounds: of the bootstrap over people.
 
     Returns:
-        Means of both (0-5), their difference, mean absolute difference, correlation and ICC(3,1).
+        Means of both (0-5), their difference, mean absolute difference, correlation and ICC(3,1); the same of
+        smiles read beside their people at rest, where C is at hand.
 
     Raises:
         InputError: no person with a face in both photos.
     """
-    rest, smile = (
-        crops.read(c, on) for c in crops.read_pairs(Path(folder), on.models.crop_size, on.detector)
-    )
+    at_rest, smiling = crops.read_pairs(Path(folder), on.models.crop_size, on.detector)
+    rest, smile = crops.read(at_rest, on), crops.read(smiling, on)
     way = heights(rest.landmarks, smile.landmarks, full_way(on.models))
     read = crops.of_reading(smile)["AU12_r"].to_numpy(np.float64)
     page = Report("Smiles: AU12 as read, and by the way of the mouth's corners", {"people": len(way)})
+    readings = {"smiles, 0-5": read}
+    if on.models.comparison is not None:
+        calm = beside.neutral(at_rest, on.models)
+        judged = crops.of_reading(beside.read(smiling, on.models, calm))["AU12_r"]
+        readings["smiles beside the same people at rest, 0-5"] = judged.to_numpy(np.float64)
     everyone = np.arange(len(way))
-    for name, statistic in statistics(way, read).items():
-        low, high = metrics.interval(len(way), statistic, rounds=rounds)
-        value = statistic(everyone)
-        page.figures.append(Figure("smiles, 0-5", name, value, len(way), low=low, high=high))
+    for step, values in readings.items():
+        for name, statistic in statistics(way, values).items():
+            low, high = metrics.interval(len(way), statistic, rounds=rounds)
+            value = statistic(everyone)
+            page.figures.append(Figure(step, name, value, len(way), low=low, high=high))
     page.tables["by height"] = table(way, read)
     return page
 

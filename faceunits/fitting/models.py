@@ -23,11 +23,13 @@ from faceunits.networks.student import Student, StudentConfig, lean
 
 @dataclass(frozen=True)
 class Models:
-    """`networks` for the descent, and the `profile` of the action-unit parameters."""
+    """`networks` for the descent, the `profile` of the action-unit parameters, and the weights of the C that
+    belongs to their R, if there is one: it is read when a neutral face is given (`fitting.beside`)."""
 
     networks: Networks
     profile: aus.Profile
     device: torch.device
+    comparison: str | Path | None = None
 
     @property
     def crop_size(self) -> int:
@@ -102,6 +104,7 @@ def load(
     device: str = "auto",
     *,
     student: str | Path | None = None,
+    comparison: str | Path | None = None,
 ) -> Models:
     """The networks that ship with the package, or others.
 
@@ -113,6 +116,7 @@ def load(
         device: `auto`, `cpu`, `cuda`, ...
         student: weights of R; the shipped ones when all four are None. With other networks and no R
             named, E reads.
+        comparison: weights of C, made for this R; the shipped ones with the shipped R.
 
     Raises:
         WeightsError: files that are missing, damaged, or do not belong together.
@@ -128,6 +132,7 @@ def load(
     profile = aus.profile(str(about_m["profile"]))
     if fitting is None and parser is None and generator is None:
         fitting = "fitting"
+        comparison = comparison or ("comparison" if student is None else None)
         student = student or "student"
     measured = weights.load(fitting)[0] if fitting is not None else measure(m, e, len(profile))
     r = None
@@ -139,7 +144,7 @@ def load(
             )
         r, measured = r.to(place), measured | of_student
     networks = assemble(m.to(place), sketch.to(place), e.to(place), len(profile), measured, r)
-    return Models(networks, profile, place)
+    return Models(networks, profile, place, comparison)
 
 
 def assemble(

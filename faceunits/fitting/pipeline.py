@@ -36,11 +36,17 @@ def read(crops: F32, models: Models) -> Reading:
         ParameterError: something else than a batch of square crops.
         ConfigError: an E without landmarks and readings.
     """
-    photo = _checked(crops, models)
-    networks, n = models.networks, models.networks.n_au
+    photo = checked_on(crops, models)
     with torch.inference_mode():
         points, readings, log_variance = models.reader(photo)
-        readings = optimise.to_scale(networks, readings.float())
+        readings = optimise.to_scale(models.networks, readings.float())
+    return as_reading(models, points, readings, log_variance)
+
+
+def as_reading(models: Models, points: Tensor, readings: Tensor, log_variance: Tensor | None) -> Reading:
+    """The result of landmarks `(B, 68, 2)`, `(B, R)` readings on the parameters' scale, and the log variance
+    `(B, N)` of their errors."""
+    n = models.networks.n_au
 
     def array(t: Tensor) -> F32:
         return t.float().cpu().numpy()
@@ -49,7 +55,7 @@ def read(crops: F32, models: Models) -> Reading:
         names=models.names, au=array(readings[:, :n].clamp(0, 1)),
         pose_deg=array(readings[:, n + 1 : n + 3] * POSE_RANGE_DEG),
         identity=array((0.5 + readings[:, n + 3 :]).clamp(0, 1)), lip_gap=array(readings[:, n].clamp(0, 1)),
-        confidence=array(confidence(log_variance, n, len(crops))), landmarks=array(points),
+        confidence=array(confidence(log_variance, n, len(points))), landmarks=array(points),
     )  # fmt: skip
 
 
@@ -73,7 +79,7 @@ def checked(crops: F32, size: int) -> Tensor:
     return optimise.reduced(torch.from_numpy(np.ascontiguousarray(crops, np.float32)), size)
 
 
-def _checked(crops: F32, models: Models) -> Tensor:
+def checked_on(crops: F32, models: Models) -> Tensor:
     return checked(crops, models.crop_size).to(models.device)
 
 
@@ -89,7 +95,7 @@ def fit(crops: F32, models: Models, recipe: str | Recipe = "default") -> FitResu
     Raises:
         ParameterError: something else than a batch of square crops.
     """
-    photo = _checked(crops, models)
+    photo = checked_on(crops, models)
     settings = optimise.recipe(recipe) if isinstance(recipe, str) else recipe
     networks, place = models.networks, models.device
     mirror = torch.from_numpy(models.profile.mirror()).to(place)
@@ -116,7 +122,7 @@ def illustrate(reading: Reading, crops: F32, models: Models) -> FitResult:
     Raises:
         ParameterError: something else than a batch of square crops.
     """
-    photo, networks = _checked(crops, models), models.networks
+    photo, networks = checked_on(crops, models), models.networks
     values = np.concatenate(
         [reading.au, reading.lip_gap[:, None], reading.pose_deg / POSE_RANGE_DEG, reading.identity - 0.5], 1
     )

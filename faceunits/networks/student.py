@@ -138,13 +138,19 @@ class Student(nn.Module):
         out: Tensor = self.hidden(maps.flatten(1))
         return out
 
+    def said(self, heard: Tensor) -> Tensor:
+        """`(2B, N)` in standard units: action units, lip gap, pitch, yaw, identity, and x and y of the
+        landmarks, as each half sees them, the left one as in a mirror; from `heard` `(2B, H)`."""
+        out: Tensor = self.answer(heard)
+        return out
+
     def answers(self, heard: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, from `heard` `(2B, H)`."""
         config, count = self.config, heard.shape[0] // 2
         known, size = config.known, config.size
         with torch.autocast(heard.device.type, enabled=False):  # a tenth of a pixel counts
             heard = heard.float()
-            said = self.answer(heard) * self.std + self.mean
+            said = self.said(heard) * self.std + self.mean
             doubt = self.doubt(heard).clamp(self.doubt_range[0], self.doubt_range[1])
         readings, points = said[:, : -2 * config.landmarks], said[:, -2 * config.landmarks :]
         points = points.reshape(-1, config.landmarks, 2) * size

@@ -66,6 +66,8 @@ class SynthConfig:
     that draw their own in every view of a picture (varied look only)."""
     jitter: bool = True
     """Move the crop as an imperfect detector would (varied look only)."""
+    neutral: bool = False
+    """Draw every person once more, at rest, as `neutral` of a row (varied look only)."""
     seed: int = 0
     """Seeds from 900,000 on are kept for testing: the trainers leave them out."""
 
@@ -164,7 +166,7 @@ def _brows(rng: np.random.Generator, mean: float, spread: float) -> tuple[float,
 def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
     """Shard `index`: `image` uint8 `(n, S, S, 3)`, `label` uint8 Helen classes, `landmarks`
     `(n, 68, 2)`, `au` `(n, A)`, `identity` `(n, D)`, `pose_deg` `(n, 2)`, `lip_gap` `(n,)`,
-    `skin_tone` `(n,)` degrees, see `look.ita_deg`."""
+    `skin_tone` `(n,)` degrees, see `look.ita_deg`; with `config.neutral` also `neutral` as `image`."""
     on = stage(config)
     rng = np.random.default_rng([config.seed, index])
     rows: list[dict[str, object]] = []
@@ -184,7 +186,30 @@ def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
             "image": image, "label": HELEN[label], "landmarks": drawn.landmarks,
             "skin_tone": np.float32(look.ita_deg(seen.look.skin)),
         })  # fmt: skip
+        if config.neutral:
+            rows[-1]["neutral"] = _at_rest(rng, on, seen, config)
     return stacked(rows)
+
+
+def _at_rest(
+    rng: np.random.Generator, on: Stage, seen: render.Scene, config: SynthConfig
+) -> NDArray[np.uint8]:
+    """`(S, S, 3)` the same person with no unit at work, head and eyes turned otherwise, in every second case
+    in another light and from elsewhere: from the same film or from another day."""
+    calm = replace(
+        seen, weights=np.zeros_like(seen.weights), pitch_deg=float(rng.normal(0, 6)),
+        yaw_deg=float(rng.normal(0, 7)), gaze_deg=(float(rng.normal(0, 5)), float(rng.normal(0, 7))),
+        jitter=None if seen.jitter is None else rng.normal(0, 0.12, (5, 2)).astype(np.float32),
+    )  # fmt: skip
+    if rng.random() < 0.5:
+        distance = float(np.exp(rng.uniform(np.log(30), np.log(200))))
+        calm = replace(calm, light=look.varied_light(rng), distance=distance)
+    behind = surround.backdrop(rng, config.size, calm.look)
+    drawn = render.draw(on.model, on.static, calm, config.size, behind)
+    picture, _ = surround.cover(
+        rng, drawn.image, drawn.label, drawn.landmarks, calm.look, things=config.camera
+    )
+    return surround.degrade(rng, picture) if config.camera else render.rounded(picture)
 
 
 def truth(on: Stage, face: sample.Sample, seen: render.Scene, marks: F32) -> dict[str, object]:

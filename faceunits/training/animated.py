@@ -66,6 +66,8 @@ class Animation:
     """Share of pictures, beyond what is drawn so, in which no unit is at work, or nothing is added."""
     acting: bool = False
     """Portraits of people who were not asked to be at rest, instead of those who were."""
+    neutral: bool = False
+    """Draw every face once more with nothing added, as `neutral` of a row; of people at rest only."""
 
 
 def make(config: Animation, index: int) -> dict[str, NDArray[np.generic]]:
@@ -73,7 +75,14 @@ def make(config: Animation, index: int) -> dict[str, NDArray[np.generic]]:
     `au` `(n, A)` and `lip_gap` `(n,)`, NaN where nobody knows (`POSED` units of people who act), and
     `pose_deg` `(n, 2)` and `identity` `(n, D)` as the shipped R reads them in the portrait; `added`
     `(n, A + 1)` what was added to action units and lip gap, `portrait` `(n,)` which pictures are of one
-    portrait, and `person` `(n,)` a number for each name of the file."""
+    portrait, and `person` `(n,)` a number for each name of the file; with `config.neutral` also `neutral` as
+    `image`.
+
+    Raises:
+        ConfigError: no portraits of the kind wanted, or neutral faces of people who act.
+    """
+    if config.acting and config.neutral:
+        raise ConfigError("expected neutral faces of people at rest; got acting and neutral; leave one out")
     rng = np.random.default_rng([config.seed, index])
     with np.load(config.portraits) as found:
         wanted = np.flatnonzero(found["neutral"] != config.acting)
@@ -103,6 +112,10 @@ def make(config: Animation, index: int) -> dict[str, NDArray[np.generic]]:
                 "pose_deg": reading.pose_deg[k], "identity": y[2 + len(au) :],
                 "portrait": np.int64(k), "person": np.int64(names.index(names[chosen[k]])),
             })  # fmt: skip
+            if config.neutral:
+                still = y.copy()
+                still[2 : 2 + len(au)] = y0[2 : 2 + len(au)]
+                rows[-1]["neutral"] = stage.draw(still)
     return stacked(rows)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAMES = ("detector", "student", "parser", "generator", "fitting", "mesh")
+NAMES = ("detector", "student", "comparison", "parser", "generator", "fitting", "mesh")
 """What measuring and the engine `motion` have files of: networks, and what `fitting` measured on the parser
 and the generator. The file of the engine `gan`, which no measurement reads, is `gan.files.SHIPPED`."""
 
