@@ -58,6 +58,10 @@ results: $(VENV)/installed
 	$(BIN)/faceunits evaluate renders $(SHARDS)/animated_900104_0000[0-4].npz -o docs/results/animated
 	$(BIN)/faceunits animate $(SHARDS)/portraits.npz $(SHARDS) --count 1000 --set seed=900105 --set acting=true --set each=8
 	$(BIN)/faceunits evaluate renders $(SHARDS)/animated_900105_0000[0-4].npz -o docs/results/acting
+	$(BIN)/faceunits synthesize $(SHARDS) --count 400 --set rig=$(FACEUNITS_FACE_MODEL) --set skins=$(SHARDS)/skins/skins_kept_out.npz --set size=192 --set seed=900106 --set shard=400 --set muscles=1 --set brows_cm=[-0.45,0.2] --set neutral=true
+	$(BIN)/faceunits evaluate renders $(SHARDS)/varied_900106_00000.npz --count 400 -o docs/results/beside_rest
+	$(BIN)/faceunits animate $(SHARDS)/portraits.npz $(SHARDS) --count 400 --set seed=900107 --set each=10 --set other_face=0.04 --set at_rest=0 --set neutral=true
+	$(BIN)/faceunits evaluate renders $(SHARDS)/animated_900107_0000[01].npz -o docs/results/beside_rest_moved
 	$(BIN)/faceunits evaluate stability $(FACEUNITS_FACES)/clips/single_face.mp4 --tracked --frozen $(FACEUNITS_FACES)/clips/single_face.jpg -o docs/results
 	$(BIN)/faceunits estimate $(FACEUNITS_FACES)/london/neutral $(FACEUNITS_FACES)/london/smiling -o $(SHARDS)/london.csv
 	$(BIN)/faceunits evaluate groups $(SHARDS)/london.csv $(FACEUNITS_FACES)/london/subjects.csv --by gender,ethnicity,age --labels $(FACEUNITS_FACES)/london/contrast_labels.csv -o docs/results

@@ -86,7 +86,8 @@ def estimate(
         list[Path] | None,
         typer.Option(
             help="photo of the person at rest, when all faces are of one person: units are judged by it; may "
-            "be repeated"
+            "be repeated",
+            metavar="FILE",
         ),
     ] = None,
     baseline: Annotated[
@@ -122,8 +123,8 @@ def estimate(
     if neutral:
         if baseline:
             raise ConfigError("expected --neutral or --baseline; got both, which takes rest off twice")
-        told = [{"file": path.name, "sha256": weights.sha256(path)} for path in neutral if path.is_file()]
-        options["neutral"] = told
+        sums = [{"sha256": weights.sha256(path)} if path.is_file() else {} for path in neutral]
+        options["neutral"] = [{"file": path.name} | s for path, s in zip(neutral, sums, strict=True)]
     if any(map(video.is_video, files)):
         if overlay:
             raise ConfigError("expected photos with --overlay; got a video; leave --overlay out")

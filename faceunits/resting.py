@@ -21,8 +21,10 @@ U8 = NDArray[np.uint8]
 
 
 def check(method: str, engine: str) -> None:
-    """Raises:
-    ConfigError: a method or an engine that knows no neutral.
+    """Refuses what knows no neutral.
+
+    Raises:
+        ConfigError: another method than `fast`, or the engine `onnx`.
     """
     if method != "fast" or engine == "onnx":
         what = f"the method {method}" if method != "fast" else "the engine onnx"

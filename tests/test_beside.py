@@ -184,3 +184,21 @@ def test_the_training_wants_pairs(tmp_path):
     settings = training.ComparisonTraining(pairs=(str(tmp_path),), out=str(tmp_path / "out"))
     with pytest.raises(ConfigError, match="neutral=true"):
         training.train(settings)
+
+
+def test_what_rest_is_worth_is_reported(tmp_path):
+    """Known answers: a reading that is true but for how people look at rest."""
+    from faceunits.evaluation import resting
+
+    rng = np.random.default_rng(0)
+    truth = rng.random((40, 3)).astype(np.float32)
+    parts = [truth, truth[::-1].copy(), np.zeros_like(truth), truth]
+    people = [np.arange(4 * k, 4 * k + 4) for k in range(10)]
+    figures, table = resting.compared([parts], ("AU01_L", "AU01_R", "AU02_L"), people, rounds=20)
+    value = {(f.step, f.name): f.value for f in figures}
+    assert value["read beside rest", "mean ICC(3,1) of the parameters"] == pytest.approx(1)
+    assert value["read beside rest", "mean absolute error, 0-5"] == 0
+    assert value["less the reading at rest", "mean absolute error, 0-5"] == pytest.approx(5 * truth.mean())
+    gain = next(f for f in figures if f.name == "ICC above read alone")
+    assert gain.low <= gain.value == pytest.approx(1 - value["read alone", "mean ICC(3,1) of the parameters"])
+    assert list(table) == list(resting.WAYS)

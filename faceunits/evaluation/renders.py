@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from faceunits import aus
-from faceunits.evaluation import crops, fits, metrics
+from faceunits.evaluation import crops, fits, metrics, resting
 from faceunits.evaluation.crops import Progress, Tool
 from faceunits.evaluation.report import Figure, Report
-from faceunits.fitting import beside
-from faceunits.types import Reading
 from faceunits.viz.curves import Line, panel
 
 F32 = NDArray[np.float32]
@@ -65,7 +62,7 @@ def renders(
         truth.append(au)
         measured.append(read)
         if "neutral" in shard and on.models.comparison is not None:
-            beside_rest.append(judged_by_rest(shard, reading, on))
+            beside_rest.append(resting.ways(shard, reading, on))
         sure.append(reading.confidence)
         who += shard["person"].tolist() if "person" in shard else [(i, k) for k in range(len(reading.au))]
         gaps.append(np.stack([shard.get("lip_gap", np.full(len(reading.au), np.nan)), reading.lip_gap], 1))
@@ -89,46 +86,13 @@ def renders(
     page.figures = [*_figures(t, p, people, rounds), *side_figures(names, t, p)]
     page.figures.append(Figure("confidence", "rank correlation of doubt and error", rank, len(t)))
     if beside_rest:
-        page.figures += rest_figures(beside_rest, names, page.tables)
+        figures, page.tables["ICC by what is known of rest"] = resting.compared(
+            beside_rest, names, people, rounds=rounds
+        )
+        page.figures += figures
     if changes:
         page.figures += change_figures(t, p, np.concatenate(still))
     return page
-
-
-WAYS = ("alone", "less the reading of the person at rest", "beside the person at rest")
-"""How a face can be judged by the same person's face at rest, `--baseline` and `--neutral`; and without."""
-
-
-def judged_by_rest(shard: dict[str, NDArray[Any]], reading: Reading, on: Tool) -> list[F32]:
-    """What is true, and what each of `WAYS` makes of faces whose people a shard shows at rest, `(n, A)`."""
-    crops_at_rest = fits.crops_of(shard["neutral"])
-    at_rest = crops.read(list(crops_at_rest), on).au
-    shown = list(fits.crops_of(shard["image"]))
-    with_it = [
-        beside.read(np.stack(shown[i : i + 50]), on.models,
-                    beside.neutral(crops_at_rest[i : i + 50], on.models)).au
-        for i in range(0, len(shown), 50)
-    ]  # fmt: skip
-    less = np.clip(reading.au - at_rest, 0, 1)
-    return [shard["au"], reading.au, less, np.concatenate(with_it)]
-
-
-def rest_figures(
-    parts: list[list[F32]], names: tuple[str, ...], tables: dict[str, pd.DataFrame]
-) -> list[Figure]:
-    """Agreement and error of each way, and a table of it per parameter."""
-    truth, *read = (np.concatenate(of) for of in zip(*parts, strict=True))
-    scores = [metrics.icc_columns(truth, values) for values in read]
-    tables["judged by the person at rest, ICC"] = pd.DataFrame(
-        dict(zip(WAYS, scores, strict=True)), index=list(names)
-    )
-    out = []
-    for way, values, score in zip(WAYS, read, scores, strict=True):
-        step = f"read {way}"
-        out.append(Figure(step, "mean ICC(3,1) of the parameters", float(np.nanmean(score)), len(truth)))
-        error = float(aus.MAX_INTENSITY * np.abs(truth - values).mean())
-        out.append(Figure(step, "mean absolute error, 0-5", error, len(truth)))
-    return out
 
 
 def change_figures(truth: F32, predicted: F32, still: F32) -> list[Figure]:

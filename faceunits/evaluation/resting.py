@@ -1,0 +1,71 @@
+"""Faces judged by how the same person looks at rest, against faces read alone, where a shard shows both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from faceunits import aus
+from faceunits.evaluation import crops, fits, metrics
+from faceunits.evaluation.crops import Tool
+from faceunits.evaluation.report import Figure
+from faceunits.fitting import beside
+from faceunits.types import Reading
+
+F32 = NDArray[np.float32]
+
+WAYS = ("read alone", "less the reading at rest", "read beside rest")
+"""The last two are `--baseline` and `--neutral`."""
+
+BATCH = 50
+
+
+def ways(shard: dict[str, NDArray[Any]], reading: Reading, on: Tool) -> list[F32]:
+    """What is true, and what each of `WAYS` makes of it, `(n, A)` of a shard with `neutral`; `reading` is
+    what is read of its faces alone."""
+    rest, shown = (fits.crops_of(shard[key]) for key in ("neutral", "image"))
+    at_rest = crops.read(rest, on).au
+    judged = [
+        beside.read(shown[i : i + BATCH], on.models, beside.neutral(rest[i : i + BATCH], on.models)).au
+        for i in range(0, len(shown), BATCH)
+    ]
+    return [shard["au"], reading.au, np.clip(reading.au - at_rest, 0, 1), np.concatenate(judged)]
+
+
+def compared(
+    parts: list[list[F32]], names: tuple[str, ...], people: list[NDArray[np.int64]], *, rounds: int
+) -> tuple[list[Figure], pd.DataFrame]:
+    """Agreement and error of each way, how much the last agrees better than the others with an interval over
+    people, and a table of it per parameter.
+
+    Args:
+        parts: of `ways`.
+        names: of the parameters.
+        people: rows of each person.
+        rounds: of the bootstrap.
+    """
+    truth, *read = (np.concatenate(of) for of in zip(*parts, strict=True))
+
+    def icc(values: F32, rows: NDArray[np.int64] | slice = slice(None)) -> float:
+        return float(np.nanmean(metrics.icc_columns(truth[rows], values[rows])))
+
+    figures = []
+    for way, values in zip(WAYS, read, strict=True):
+        figures.append(Figure(way, "mean ICC(3,1) of the parameters", icc(values), len(truth)))
+        error = float(aus.MAX_INTENSITY * np.abs(truth - values).mean())
+        figures.append(Figure(way, "mean absolute error, 0-5", error, len(truth)))
+    best = read[-1]
+    for way, values in zip(WAYS[:-1], read, strict=False):
+
+        def more(chosen: NDArray[np.int64], values: F32 = values) -> float:
+            rows = np.concatenate([people[k] for k in chosen])
+            return icc(best, rows) - icc(values, rows)
+
+        low, high = metrics.interval(len(people), more, rounds=rounds)
+        gain = icc(best) - icc(values)
+        figures.append(Figure(WAYS[-1], f"ICC above {way}", gain, len(truth), low=low, high=high))
+    scores = [metrics.icc_columns(truth, values) for values in read]
+    return figures, pd.DataFrame(dict(zip(WAYS, scores, strict=True)), index=list(names))
