@@ -2,7 +2,8 @@
 
 One photo does not show how far a mouth has moved, two of one person do: one at rest and one smiling. The
 corners' way, as a share of the way that AU12 takes them, is an intensity that no label and no network's
-reading of AU12 has a part in; AUC and rank correlation say nothing of it. Landmarks alone are used.
+reading of AU12 has a part in; AUC and rank correlation say nothing of it. Landmarks alone are used. A smile
+that C read beside the same two photos is no stranger to them: C is told the landmarks too.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from faceunits.alignment import detect, warp
 from faceunits.errors import InputError
 from faceunits.evaluation import fits, metrics, photos, subjects
 from faceunits.evaluation.crops import of_reading
+from faceunits.fitting import beside
 from faceunits.fitting.optimise import Recipe
 from faceunits.io import image as images
 from faceunits.io.files import make_folder, printable, replacing
@@ -290,10 +291,31 @@ def _london(models: fitting.Models, recipe: str | Recipe, pairs: fits.Pairs) -> 
     fitted = fit_pairs(models, recipe, pairs.neutral, pairs.smiling, pairs.labels)
     out = np.flatnonzero([photos.is_kept_out("london", i) for i in pairs.ids])
     # the peers were measured on all sixty
-    return [
+    figures = [
         *(replace(f, peer=None) for f in pair_figures("London, people kept out", fitted, out)),
         *pair_figures("London, all", fitted, np.arange(len(pairs.ids))),
     ]
+    if recipe == "fast" and models.comparison is not None:
+        figures += [replace(f, peer=None) for f in _beside_rest(models, pairs, out)]
+    return figures
+
+
+SMILES = ("AU6 hard", "AU25 hard", "Spearman AU12")
+"""Figures that compare smiles with smiles: a neutral face beside itself shows nothing."""
+
+
+def _beside_rest(models: fitting.Models, pairs: fits.Pairs, chosen: I64) -> list[Figure]:
+    """Smiles of the people `chosen`, each read beside the same person's neutral photo."""
+    calm = beside.neutral(pairs.neutral[chosen], models)
+    columns = of_reading(beside.read(pairs.smiling[chosen], models, calm))
+    labels = pairs.labels.iloc[chosen].reset_index(drop=True)
+
+    def smiles(rows: I64) -> dict[str, float]:
+        some = columns.iloc[rows]
+        figures = fits.contrast(some, some, labels.iloc[rows].reset_index(drop=True))
+        return {name: figures[name] for name in SMILES}
+
+    return drawn_again("London, people kept out, beside their rest", smiles, len(chosen))
 
 
 def _canada(models: fitting.Models, recipe: str | Recipe, crops: F32) -> list[Figure]:
