@@ -86,8 +86,8 @@ def estimate(
         list[Path] | None,
         typer.Option(
             help="photo of the person at rest, when all faces are of one person: units are judged by it; may "
-            "be repeated",
-            metavar="FILE",
+            "be repeated. auto: each video by its own quiet frames",
+            metavar="FILE|auto",
         ),
     ] = None,
     baseline: Annotated[
@@ -112,7 +112,7 @@ def estimate(
     files, failed = _find(paths)
     if not files:
         raise typer.Exit(2)
-    from faceunits import estimation, weights
+    from faceunits import estimation, resting, weights
     from faceunits.io import video
 
     taken_off = (
@@ -125,10 +125,11 @@ def estimate(
             raise ConfigError("expected --neutral or --baseline; got both, which takes rest off twice")
         sums = [{"sha256": weights.sha256(path)} if path.is_file() else {} for path in neutral]
         options["neutral"] = [{"file": path.name} | s for path, s in zip(neutral, sums, strict=True)]
+    by_rest = resting.AUTO if neutral == [Path(resting.AUTO)] else neutral or None
     if any(map(video.is_video, files)):
         if overlay:
             raise ConfigError("expected photos with --overlay; got a video; leave --overlay out")
-        code = _estimate_videos(files, output, options, every, start, end, neutral)
+        code = _estimate_videos(files, output, options, every, start, end, by_rest)
         if output and taken_off:
             _take_off(output, baseline, taken_off)
         if failed or code:
@@ -143,7 +144,7 @@ def estimate(
             device=device,
             detector=_face_source(detector),
             overlay=overlay,
-            neutral=neutral or None,
+            neutral=by_rest,
             batch=batch,
             progress=step,
         )
@@ -174,7 +175,7 @@ def _estimate_videos(
     every: int,
     start: float | None,
     end: float | None,
-    neutral: list[Path] | None,
+    neutral: list[Path] | str | None,
 ) -> int:
     """Videos, with or without photos, as a run that can be interrupted; returns the exit code."""
     from faceunits import estimation, runs, streaming, weights
@@ -188,7 +189,7 @@ def _estimate_videos(
         options["device"],
         _face_source(options["detector"]),
         engine=options["engine"],
-        neutral=neutral or None,
+        neutral=neutral,
     )
     with bar("frames") as step:
         if output:

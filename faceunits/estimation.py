@@ -81,8 +81,9 @@ def estimate(
         overlay: folder for one picture per photo that shows what was measured; made if need be; not for
             videos.
         neutral: photos of the person at rest, when all faces are of one person: action units are judged by
-            how the largest face of each looks, so that a heavy brow is no frown. With the method `fast` and
-            torch.
+            how the largest face of each looks, so that a heavy brow is no frown. `auto`: each video by the
+            quietest tenth of its own frames; photos beside it, and videos in which fewer than five frames
+            show a face, are read alone. With the method `fast` and torch.
         batch: faces of photos measured at a time.
         every: of videos, only every n-th frame.
         start_s: of videos, frames from this time on.
@@ -116,6 +117,8 @@ def estimate(
     if batch < 1:
         raise ConfigError(f"expected a batch of at least 1; got {batch}")
     inputs = _inputs(source)
+    if resting.is_auto(neutral) and not any(map(is_video, inputs)):
+        raise InputError("expected a video with neutral auto; got photos; name a photo of the person at rest")
     if any(map(is_video, inputs)):
         if overlay is not None:
             raise ConfigError("expected photos with an overlay; got a video; leave the overlay out")

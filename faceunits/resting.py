@@ -1,8 +1,10 @@
-"""How a person looks at rest, from photos of them: what `estimate` can judge the same person's faces by."""
+"""How a person looks at rest, from photos of them or from the quiet frames of a video: what `estimate` can
+judge the same person's faces by."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +13,36 @@ from numpy.typing import NDArray
 
 from faceunits import photos
 from faceunits.errors import ConfigError, InputError
+from faceunits.io import video as video_io
 
 if TYPE_CHECKING:
     from faceunits.alignment.detect import FaceSource
     from faceunits.fitting import Models
     from faceunits.fitting.beside import Neutral
+    from faceunits.streaming import Window
 
 U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
+
+AUTO = "auto"
+"""Of a video: the person's own quiet frames."""
+
+LOOKED_AT = 150
+"""Frames of a video, evenly spread, among which the quiet ones are found."""
+
+QUIET = 0.1
+"""Share of the faces found there that count as rest."""
+
+LEAST = 5
+"""Fewer frames with a face do not show how somebody looks at rest."""
+
+FRONTAL_DEG = 15.0
+"""Faces turned further show rest badly."""
+
+
+def is_auto(neutral: object) -> bool:
+    """Whether a video's own quiet frames are asked for."""
+    return isinstance(neutral, str) and neutral == AUTO
 
 
 def check(method: str, engine: str) -> None:
@@ -57,3 +82,49 @@ def look(inputs: Sequence[tuple[str, Path | U8]], finder: FaceSource, networks: 
             )
         crops.append(crop)
     return beside.neutral(np.stack(crops), networks).mean()
+
+
+def quiet_frames(path: Path, window: Window, finder: FaceSource, networks: Models) -> Neutral | None:
+    """The person of a video at rest: the quietest tenth of the largest faces of frames spread over it; None
+    where too few frames show a face.
+
+    Args:
+        path: a video.
+        window: which of its frames count.
+        finder: from a picture to its faces.
+        networks: of `fitting.load`.
+
+    Raises:
+        UnreadableVideo: a file that cannot be read.
+    """
+    from faceunits import fitting
+    from faceunits.fitting import beside
+
+    step = max(1, window.expected(video_io.probe(path)) // LOOKED_AT)
+    frames = video_io.frames(path, every=window.every * step, start_s=window.start_s, end_s=window.end_s)
+    crops: list[F32] = []
+    with suppress(video_io.BrokenVideo):  # what is before the break is there
+        for frame in frames:
+            photo = photos.prepare("", frame.picture, finder, networks.crop_size)
+            if photo.crops and photo.crops[0] is not None:
+                crops.append(photo.crops[0])
+            if len(crops) == 2 * LOOKED_AT:  # where the file does not say how long it is
+                break
+    if len(crops) < LEAST:
+        return None
+    parts = [fitting.read(np.stack(crops[i : i + 16]), networks) for i in range(0, len(crops), 16)]
+    au, pose = (np.concatenate([getattr(p, name) for p in parts]) for name in ("au", "pose_deg"))
+    chosen = quietest(au, pose, max(LEAST, round(QUIET * len(crops))))
+    return beside.neutral(np.stack([crops[i] for i in chosen]), networks).mean()
+
+
+def quietest(au: F32, pose_deg: F32, count: int) -> NDArray[np.intp]:
+    """The rows of `count` faces of one person in which least is at work, frontal ones first.
+
+    Args:
+        au: `(n, A)` in [0, 1]; what is read of the person in every frame does not change the order.
+        pose_deg: `(n, 2)`.
+        count: how many; all, when there are fewer.
+    """
+    turned = np.abs(pose_deg).max(1) > FRONTAL_DEG
+    return np.lexsort((au.sum(1), turned))[:count]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,17 @@ class Machine:
     recipe: str
     device: str
     calm: Neutral | None = None
+    by_quiet_frames: bool = False
+
+    def at_rest(self, path: Path, window: Window) -> Machine:
+        """The machine for one video, which knows how its person looks at rest where that is asked for."""
+        if not self.by_quiet_frames:
+            return self
+        calm = resting.quiet_frames(path, window, self.detector, self.networks)
+        if calm is None:
+            return self
+        read = estimation.measurer(self.method, self.recipe, calm=calm)
+        return replace(self, measure=read, follow=read, calm=calm)
 
     def photos(self, files: Sequence[Path | U8], *, batch: int) -> pd.DataFrame:
         """The rows of photos."""
@@ -145,11 +156,14 @@ def prepare(
     if neutral is not None:
         resting.check(method, engine)
     source, networks = detector or estimation.detector(), estimation.models(device)
-    calm = None if neutral is None else estimation.at_rest(neutral, source, networks)
+    auto = resting.is_auto(neutral)
+    calm = None
+    if neutral is not None and not auto:
+        calm = estimation.at_rest(neutral, source, networks)
     if calm is not None:
         measure = estimation.measurer(method, recipe, calm=calm)
     follow = measure if method == "fast" else estimation.measurer("fast")
-    return Machine(source, networks, measure, follow, method, recipe, device, calm)
+    return Machine(source, networks, measure, follow, method, recipe, device, calm, auto)
 
 
 def stream(
@@ -220,6 +234,7 @@ def pieces(
         InputError: a video that cannot be read.
         BrokenVideo: after the last piece before a break.
     """
+    machine = machine.at_rest(Path(path), window)
     tracker, mark = machine.tracker(), after or Mark()
     if mark.state:
         tracker.restore(mark.state)

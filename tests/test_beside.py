@@ -15,7 +15,7 @@ from test_student import MIRROR, network, with_student
 from typer.testing import CliRunner
 
 import faceunits as fu
-from faceunits import cli, estimation, fitting, weights
+from faceunits import cli, estimation, fitting, resting, weights
 from faceunits.errors import ConfigError, InputError
 from faceunits.fitting import beside
 from faceunits.networks import comparison
@@ -188,17 +188,61 @@ def test_the_training_wants_pairs(tmp_path):
 
 def test_what_rest_is_worth_is_reported(tmp_path):
     """Known answers: a reading that is true but for how people look at rest."""
-    from faceunits.evaluation import resting
+    from faceunits.evaluation import resting as compared
 
     rng = np.random.default_rng(0)
     truth = rng.random((40, 3)).astype(np.float32)
     parts = [truth, truth[::-1].copy(), np.zeros_like(truth), truth]
     people = [np.arange(4 * k, 4 * k + 4) for k in range(10)]
-    figures, table = resting.compared([parts], ("AU01_L", "AU01_R", "AU02_L"), people, rounds=20)
+    figures, table = compared.compared([parts], ("AU01_L", "AU01_R", "AU02_L"), people, rounds=20)
     value = {(f.step, f.name): f.value for f in figures}
     assert value["read beside rest", "mean ICC(3,1) of the parameters"] == pytest.approx(1)
     assert value["read beside rest", "mean absolute error, 0-5"] == 0
     assert value["less the reading at rest", "mean absolute error, 0-5"] == pytest.approx(5 * truth.mean())
     gain = next(f for f in figures if f.name == "ICC above read alone")
     assert gain.low <= gain.value == pytest.approx(1 - value["read alone", "mean ICC(3,1) of the parameters"])
-    assert list(table) == list(resting.WAYS)
+    assert list(table) == list(compared.WAYS)
+
+
+def test_the_quietest_faces_look_ahead_and_do_least():
+    au = np.array([[0.9, 0.0], [0.1, 0.0], [0.0, 0.0], [0.2, 0.1], [0.0, 0.1]], np.float32)
+    pose = np.array([[0, 0], [0, 0], [0, 30], [5, -5], [-20, 0]], np.float32)
+    assert resting.quietest(au, pose, 2).tolist() == [1, 3]
+    assert resting.quietest(au, pose, 4).tolist() == [1, 3, 0, 2]  # turned ones only when there are no others
+    assert len(resting.quietest(au, pose, 9)) == 5
+
+
+def test_photos_have_no_quiet_frames():
+    with pytest.raises(InputError, match="expected a video with neutral auto"):
+        fu.estimate(SMILE, neutral="auto")
+
+
+def clip(path, pictures):
+    """A film of these pictures."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
+        stream.bit_rate = 4_000_000
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_video_is_read_beside_its_own_quiet_frames_and_alone_where_there_are_none(tmp_path):
+    rest = fu.edit(SMILE, {"AU12": 0, "AU6": 0, "AU25": 0}).picture
+    film = clip(tmp_path / "a.mp4", [rest] * 8 + [SMILE] * 4)
+    alone, own = fu.estimate(film), fu.estimate(film, neutral="auto")
+    assert list(alone) == list(own)
+    assert len(alone) == len(own) == 12
+    smile = own["frame"] > 8
+    assert own.loc[smile, "AU12_r"].mean() > own.loc[~smile, "AU12_r"].mean() + 1
+    assert own.loc[~smile, "AU12_r"].mean() < max(0.5, alone.loc[~smile, "AU12_r"].mean())
+    short = clip(tmp_path / "b.mp4", [SMILE] * 3)
+    pd.testing.assert_frame_equal(fu.estimate(short), fu.estimate(short, neutral="auto"))
+    empty = clip(tmp_path / "c.mp4", [np.zeros_like(SMILE)] * 6)
+    table = fu.estimate(empty, neutral="auto")
+    assert (table["success"] == 0).all()
+    assert len(table) == 6

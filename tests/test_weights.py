@@ -73,7 +73,7 @@ def test_a_name_that_is_not_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert weights.shipped() == {}
     with pytest.raises(WeightsError, match="install the package again"):
         weights.load("parser")
-    with pytest.raises(WeightsError, match="one of detector, student, parser"):
+    with pytest.raises(WeightsError, match="one of detector, student, comparison"):
         weights.load("teacher")
 
 
