@@ -115,9 +115,8 @@ def estimate(
     from faceunits import estimation, resting, weights
     from faceunits.io import video
 
-    taken_off = (
-        _neutral(baseline) if baseline else None
-    )  # before the long work, which a wrong name would waste
+    # before the long work, which a wrong name would waste
+    taken_off = _neutral(baseline) if baseline else None
     options: dict[str, Any] = {"method": method, "recipe": recipe, "engine": engine, "detector": detector,
                                "device": device, "batch": batch}  # fmt: skip
     if neutral:
