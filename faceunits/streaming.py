@@ -156,11 +156,9 @@ def prepare(
     if neutral is not None:
         resting.check(method, engine)
     source, networks = detector or estimation.detector(), estimation.models(device)
-    auto = resting.is_auto(neutral)
-    calm = None
+    calm, auto = None, resting.is_auto(neutral)
     if neutral is not None and not auto:
         calm = estimation.at_rest(neutral, source, networks)
-    if calm is not None:
         measure = estimation.measurer(method, recipe, calm=calm)
     follow = measure if method == "fast" else estimation.measurer("fast")
     return Machine(source, networks, measure, follow, method, recipe, device, calm, auto)

@@ -18,6 +18,7 @@ from faceunits import aus, estimation, fitting
 from faceunits.alignment import warp
 from faceunits.alignment.detect import Detector, FaceSource
 from faceunits.errors import AlignmentError, InputError
+from faceunits.fitting import beside
 from faceunits.io import image as images
 from faceunits.io.files import printable
 from faceunits.types import Face, Reading
@@ -99,6 +100,15 @@ def read_pairs(folder: Path, size: int, finder: FaceSource, most: int | None = N
 def read(crops: Sequence[F32] | F32, on: Tool, *, batch: int = 16) -> Reading:
     """The measurement of crops `(3, S, S)`, at least one, joined over batches."""
     parts = [on.measure(np.stack([*crops[i : i + batch]]), on.models) for i in range(0, len(crops), batch)]
+    return estimation.join(parts)
+
+
+def read_beside(crops: F32, rest: F32, on: fitting.Models, *, batch: int = 50) -> Reading:
+    """The fast reading of crops `(n, 3, S, S)`, each beside the one of the same person at rest."""
+    parts = [
+        beside.read(crops[i : i + batch], on, beside.neutral(rest[i : i + batch], on))
+        for i in range(0, len(crops), batch)
+    ]
     return estimation.join(parts)
 
 

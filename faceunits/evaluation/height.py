@@ -21,7 +21,7 @@ from faceunits.alignment import warp
 from faceunits.evaluation import crops, metrics
 from faceunits.evaluation.crops import Tool
 from faceunits.evaluation.report import Figure, Report
-from faceunits.fitting import beside, optimise
+from faceunits.fitting import optimise
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -84,8 +84,7 @@ def height(folder: str | Path, on: Tool, *, rounds: int = 1000) -> Report:
     page = Report("Smiles: AU12 as read, and by the way of the mouth's corners", {"people": len(way)})
     readings = {"smiles, 0-5": read}
     if on.models.comparison is not None:
-        calm = beside.neutral(at_rest, on.models)
-        judged = crops.of_reading(beside.read(smiling, on.models, calm))["AU12_r"]
+        judged = crops.of_reading(crops.read_beside(smiling, at_rest, on.models))["AU12_r"]
         readings["smiles beside the same people at rest, 0-5"] = judged.to_numpy(np.float64)
     everyone = np.arange(len(way))
     for step, values in readings.items():

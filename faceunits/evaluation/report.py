@@ -22,8 +22,7 @@ from faceunits import fitting
 from faceunits.alignment import detect, warp
 from faceunits.errors import InputError
 from faceunits.evaluation import fits, metrics, photos, subjects
-from faceunits.evaluation.crops import of_reading
-from faceunits.fitting import beside
+from faceunits.evaluation.crops import of_reading, read_beside
 from faceunits.fitting.optimise import Recipe
 from faceunits.io import image as images
 from faceunits.io.files import make_folder, printable, replacing
@@ -306,8 +305,7 @@ SMILES = ("AU6 hard", "AU25 hard", "Spearman AU12")
 
 def _beside_rest(models: fitting.Models, pairs: fits.Pairs, chosen: I64) -> list[Figure]:
     """Smiles of the people `chosen`, each read beside the same person's neutral photo."""
-    calm = beside.neutral(pairs.neutral[chosen], models)
-    columns = of_reading(beside.read(pairs.smiling[chosen], models, calm))
+    columns = of_reading(read_beside(pairs.smiling[chosen], pairs.neutral[chosen], models))
     labels = pairs.labels.iloc[chosen].reset_index(drop=True)
 
     def smiles(rows: I64) -> dict[str, float]:

@@ -24,19 +24,14 @@ WAYS = ("read alone", "less the reading at rest", "read beside rest")
 QUIETEST = "read beside the quietest picture"
 """As `--neutral auto`, where a shard holds several pictures of each portrait."""
 
-BATCH = 50
-
 
 def ways(shard: dict[str, NDArray[Any]], reading: Reading, on: Tool) -> list[F32]:
     """What is true, and what each of `WAYS` makes of it, `(n, A)` of a shard with `neutral`, and `QUIETEST`
     where it says of which portrait a picture is; `reading` is what is read of its faces alone."""
     rest, shown = (fits.crops_of(shard[key]) for key in ("neutral", "image"))
     at_rest = crops.read(rest, on).au
-    judged = [
-        beside.read(shown[i : i + BATCH], on.models, beside.neutral(rest[i : i + BATCH], on.models)).au
-        for i in range(0, len(shown), BATCH)
-    ]
-    found = [shard["au"], reading.au, np.clip(reading.au - at_rest, 0, 1), np.concatenate(judged)]
+    judged = crops.read_beside(shown, rest, on.models).au
+    found = [shard["au"], reading.au, np.clip(reading.au - at_rest, 0, 1), judged]
     return found if "portrait" not in shard else [*found, _by_quietest(shard["portrait"], shown, reading, on)]
 
 

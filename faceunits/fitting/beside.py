@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from faceunits import weights
 from faceunits.errors import ConfigError
 from faceunits.fitting import curves, pipeline
 from faceunits.fitting.models import Models
-from faceunits.networks.comparison import Comparison, ComparisonConfig
 from faceunits.networks.student import Student
 from faceunits.types import Reading
 
@@ -23,16 +21,13 @@ F32 = NDArray[np.float32]
 @dataclass(frozen=True)
 class Neutral:
     """People at rest: `said` `(2, n, N)` what R says of each half of their faces, or of one for all that is
-    read (n = 1); C, and its curves (`fitting.curves`)."""
+    read (n = 1)."""
 
     said: Tensor
-    comparison: Comparison
-    knots: Tensor
-    values: Tensor
 
     def mean(self) -> Neutral:
         """One person, of whom there are several pictures."""
-        return replace(self, said=self.said.mean(1, keepdim=True))
+        return Neutral(self.said.mean(1, keepdim=True))
 
 
 def neutral(crops: F32, models: Models) -> Neutral:
@@ -47,17 +42,11 @@ def neutral(crops: F32, models: Models) -> Neutral:
         ConfigError: networks without an R, or an R without its C.
         WeightsError: weights of C that are missing or damaged.
     """
-    student, source = _student(models), models.comparison
-    if source is None:
-        raise ConfigError("expected the C that was trained for this R; got none; name it")
-    state, about = weights.load(source)
-    measured = {k: state.pop(k).to(models.device) for k in ("knots", "values") if k in state}
-    net = Comparison(weights.settings(ComparisonConfig, about, source=source))
-    weights.fill(net, state, source=source)
-    net = net.eval().requires_grad_(False).to(models.device)
+    student = _student(models)
+    _ = models.comparer  # what is wrong with it comes out now rather than at the first face
     with torch.inference_mode():
         said = student.said(student.heard(pipeline.checked_on(crops, models)))
-    return Neutral(said.view(2, len(crops), -1), net, **measured)
+    return Neutral(said.view(2, len(crops), -1))
 
 
 def read(crops: F32, models: Models, calm: Neutral) -> Reading:
@@ -70,14 +59,15 @@ def read(crops: F32, models: Models, calm: Neutral) -> Reading:
 
     Raises:
         ParameterError: something else than a batch of square crops.
-        ConfigError: networks without an R.
+        ConfigError: networks without an R, or an R without its C.
+        WeightsError: weights of C that are missing or damaged.
     """
-    student, count = _student(models), len(crops)
+    student, (comparison, knots, values), count = _student(models), models.comparer, len(crops)
     with torch.inference_mode():
         heard = student.heard(pipeline.checked_on(crops, models))
         points, readings, log_variance = student.answers(heard)
         at_rest = calm.said.expand(-1, count, -1).flatten(0, 1)
-        units = curves.apply(calm.comparison(student.said(heard), at_rest), calm.knots, calm.values)
+        units = curves.apply(comparison(student.said(heard), at_rest), knots, values)
         readings = torch.cat([units, readings[:, units.shape[1] :].float()], 1)
     return pipeline.as_reading(models, points, readings, log_variance)
 

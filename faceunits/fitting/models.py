@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from faceunits import aus, weights
-from faceunits.errors import WeightsError
+from faceunits.errors import ConfigError, WeightsError
 from faceunits.fitting import loss
 from faceunits.fitting.optimise import Networks, base_face, step_sizes
 from faceunits.fitting.prior import Subspace, whole
+from faceunits.networks.comparison import Comparison, ComparisonConfig
 from faceunits.networks.generator import Generator, GeneratorConfig, Sketch
 from faceunits.networks.lean import BothViews, prepare
 from faceunits.networks.parser import Parser, ParserConfig
@@ -49,6 +50,20 @@ class Models:
         mirror = torch.from_numpy(self.profile.mirror())
         return BothViews(prepare(self.networks.parser), mirror).to(self.device)
 
+    @cached_property
+    def comparer(self) -> tuple[Comparison, Tensor, Tensor]:
+        """C, and the knots and values of its curves.
+
+        Raises:
+            ConfigError: an R without its C.
+            WeightsError: weights of C that are missing or damaged.
+        """
+        if self.comparison is None:
+            raise ConfigError("expected the C that was trained for this R; got none; name it")
+        net, measured = load_comparison(self.comparison)
+        knots, values = (measured[k].to(self.device) for k in ("knots", "values"))
+        return net.to(self.device), knots, values
+
 
 def device_of(name: str) -> torch.device:
     """`auto` is the accelerator if there is one."""
@@ -82,6 +97,15 @@ def student_config(about: dict[str, Any], source: str | Path) -> StudentConfig:
 
 MEASURED_ON_STUDENT = ("knots", "values", "spread")
 """Tensors of R's file that are none of its own: see `optimise.Networks`."""
+
+
+def load_comparison(source: str | Path) -> tuple[Comparison, dict[str, Tensor]]:
+    """C in evaluation mode, and its curves (`knots`, `values`)."""
+    state, about = weights.load(source)
+    net = Comparison(weights.settings(ComparisonConfig, about, source=source))
+    measured = {k: state.pop(k) for k in MEASURED_ON_STUDENT if k in state}
+    weights.fill(net, state, source=source)
+    return net.eval().requires_grad_(False), measured
 
 
 def load_generator(source: str | Path = "generator") -> tuple[Generator, Sketch, dict[str, Any]]:

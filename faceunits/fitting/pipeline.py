@@ -80,6 +80,7 @@ def checked(crops: F32, size: int) -> Tensor:
 
 
 def checked_on(crops: F32, models: Models) -> Tensor:
+    """The crops as `checked` gives them, where the networks are."""
     return checked(crops, models.crop_size).to(models.device)
 
 

@@ -137,7 +137,7 @@ def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple
     seen = render.Scene(
         identity, weights, face.pitch_deg, face.yaw_deg,
         gaze_deg=(float(rng.normal(0, 7)), float(rng.normal(0, 11))),
-        distance=float(np.exp(rng.uniform(np.log(30), np.log(200)))),
+        distance=_distance(rng),
         look=skin_look, light=look.varied_light(rng),
         jitter=None if jitter is None else jitter.astype(np.float32),
     )  # fmt: skip
@@ -154,6 +154,11 @@ def scene(rng: np.random.Generator, stage_: Stage, config: SynthConfig) -> tuple
     if config.folds > 0 and rng.random() < config.folds:
         seen = replace(seen, look=look.folded(rng, seen.look))
     return face, seen
+
+
+def _distance(rng: np.random.Generator) -> float:
+    """Of the camera, cm."""
+    return float(np.exp(rng.uniform(np.log(30), np.log(200))))
 
 
 def _brows(rng: np.random.Generator, mean: float, spread: float) -> tuple[float, float]:
@@ -176,12 +181,7 @@ def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
             drawn = render.draw(on.model, on.static, seen, config.size)
             image, label = render.rounded(drawn.image), drawn.label
         else:
-            behind = surround.backdrop(rng, config.size, seen.look)
-            drawn = render.draw(on.model, on.static, seen, config.size, behind)
-            covered, label = surround.cover(
-                rng, drawn.image, drawn.label, drawn.landmarks, seen.look, things=config.camera
-            )
-            image = surround.degrade(rng, covered) if config.camera else render.rounded(covered)
+            drawn, image, label = _taken(rng, on, seen, config)
         rows.append(truth(on, face, seen, drawn.marks) | {
             "image": image, "label": HELEN[label], "landmarks": drawn.landmarks,
             "skin_tone": np.float32(look.ita_deg(seen.look.skin)),
@@ -189,6 +189,19 @@ def make(config: SynthConfig, index: int) -> dict[str, NDArray[np.generic]]:
         if config.neutral:
             rows[-1]["neutral"] = _at_rest(rng, on, seen, config)
     return stacked(rows)
+
+
+def _taken(
+    rng: np.random.Generator, on: Stage, seen: render.Scene, config: SynthConfig
+) -> tuple[render.Render, NDArray[np.uint8], NDArray[np.uint8]]:
+    """What is drawn of a scene of the varied look, and the picture and labels that a camera has of it."""
+    behind = surround.backdrop(rng, config.size, seen.look)
+    drawn = render.draw(on.model, on.static, seen, config.size, behind)
+    covered, label = surround.cover(
+        rng, drawn.image, drawn.label, drawn.landmarks, seen.look, things=config.camera
+    )
+    image = surround.degrade(rng, covered) if config.camera else render.rounded(covered)
+    return drawn, image, label
 
 
 def _at_rest(
@@ -202,14 +215,9 @@ def _at_rest(
         jitter=None if seen.jitter is None else rng.normal(0, 0.12, (5, 2)).astype(np.float32),
     )  # fmt: skip
     if rng.random() < 0.5:
-        distance = float(np.exp(rng.uniform(np.log(30), np.log(200))))
+        distance = _distance(rng)
         calm = replace(calm, light=look.varied_light(rng), distance=distance)
-    behind = surround.backdrop(rng, config.size, calm.look)
-    drawn = render.draw(on.model, on.static, calm, config.size, behind)
-    picture, _ = surround.cover(
-        rng, drawn.image, drawn.label, drawn.landmarks, calm.look, things=config.camera
-    )
-    return surround.degrade(rng, picture) if config.camera else render.rounded(picture)
+    return _taken(rng, on, calm, config)[1]
 
 
 def truth(on: Stage, face: sample.Sample, seen: render.Scene, marks: F32) -> dict[str, object]:

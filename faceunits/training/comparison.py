@@ -112,7 +112,7 @@ def read(
     kept.mkdir(parents=True, exist_ok=True)
     reader = lean(student)
     parts: list[dict[str, Tensor]] = []
-    paths = [p for p in shards.find(folders) if "neutral" in np.load(p).files]
+    paths = [p for p in shards.find(folders) if _has_neutral(p)]
     if not paths:
         raise ConfigError(
             f"expected shards with neutral faces in {', '.join(folders)}; got none; make them with "
@@ -130,6 +130,11 @@ def read(
             say(f"read {k + 1} of {len(paths)} shards")
     said, calm = (torch.cat([p[key] for p in parts], 1) for key in ("said", "calm"))
     return Pairs(said, calm, torch.cat([p["code"] for p in parts]))
+
+
+def _has_neutral(path: Path) -> bool:
+    with np.load(path) as pack:
+        return "neutral" in pack
 
 
 def _mark(config: ComparisonTraining) -> str:
