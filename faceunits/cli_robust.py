@@ -42,6 +42,7 @@ def renders(
     count: Annotated[int, typer.Option(help="faces of each shard", min=2)] = 200,
     method: Method = "fast",
     recipe: Recipe = "default",
+    views: Annotated[int | None, typer.Option(help="of fast: 4 as photos are read, 1 as videos are")] = None,
     output: Output = None,
 ) -> None:
     """Agreement with the truth on rendered faces that trained nothing, and errors of left against right."""
@@ -49,10 +50,10 @@ def renders(
     from faceunits.evaluation import renders as steps
 
     # crops come ready made: no detector is loaded
-    on = crops.tool(using.load(), method, recipe, detector=lambda image: [])
+    on = crops.tool(using.load(), method, recipe, detector=lambda image: [], views=views)
     with bar("shards") as step:
         page = steps.renders(shards, on, count=count, progress=step)
-    page.about |= {"method": method} | using.about(recipe)
+    page.about |= {"method": method} | using.about(recipe) | ({} if views is None else {"views": views})
     tell(page.figures)
     if output is None:
         finish(page, output, "renders")

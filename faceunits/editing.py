@@ -252,13 +252,13 @@ def _ready(number: int, found: Face, pixels: U8, rgb: U8, models: Models) -> Pre
         AlignmentError: points that coincide.
         _TurnedAway: more than `MAX_YAW_DEG` to the side.
     """
-    from faceunits import fitting
     from faceunits.alignment import warp
     from faceunits.motion import engine
     from faceunits.rig.shape import parameters
 
     matrix = warp.similarity(found.points[None], models.crop_size)[0]
-    reading = fitting.read(warp.crop(rgb, matrix, models.crop_size)[None], models)
+    read = estimation.measurer("fast", engine="torch")  # the numbers of `estimate`
+    reading = read(warp.crop(rgb, matrix, models.crop_size)[None], models)
     yaw = float(reading.pose_deg[0, 1])
     if abs(yaw) > MAX_YAW_DEG:
         raise _TurnedAway(f"turned {abs(yaw):.0f} degrees to the side; up to {MAX_YAW_DEG:g} can be edited")

@@ -60,6 +60,8 @@ class Machine:
     method: str
     recipe: str
     device: str
+    engine: str = "auto"
+    views: int | None = None
     calm: Neutral | None = None
     by_quiet_frames: bool = False
 
@@ -70,7 +72,7 @@ class Machine:
         calm = resting.quiet_frames(path, window, self.detector, self.networks)
         if calm is None:
             return self
-        read = estimation.measurer(self.method, self.recipe, calm=calm)
+        read = estimation.measurer(self.method, self.recipe, calm=calm, views=self.views or 1)
         return replace(self, measure=read, follow=read, calm=calm)
 
     def photos(self, files: Sequence[Path | U8], *, batch: int) -> pd.DataFrame:
@@ -79,9 +81,11 @@ class Machine:
             files,
             method=self.method,
             recipe=self.recipe,
+            engine=self.engine,
             device=self.device,
             detector=self.detector,
             neutral=self.calm,
+            views=self.views,
             batch=batch,
         )
 
@@ -144,24 +148,26 @@ def prepare(
     *,
     engine: str = "auto",
     neutral: estimation.Source | Neutral | None = None,
+    views: int | None = None,
 ) -> Machine:
-    """Load what measures.
+    """Load what measures; frames are read in one view unless another number is asked for.
 
     Raises:
         ConfigError: an unknown method, recipe or device, or a neutral face with a method that knows none.
         InputError: a neutral photo without a face.
         WeightsError: weights that are missing or damaged.
     """
-    measure = estimation.measurer(method, recipe, engine=engine)
+    each = views if views or method != "fast" else 1
+    measure = estimation.measurer(method, recipe, engine=engine, views=each)
     if neutral is not None:
         resting.check(method, engine)
     source, networks = detector or estimation.detector(), estimation.models(device)
     calm, auto = None, resting.is_auto(neutral)
     if neutral is not None and not auto:
         calm = estimation.at_rest(neutral, source, networks)
-        measure = estimation.measurer(method, recipe, calm=calm)
-    follow = measure if method == "fast" else estimation.measurer("fast")
-    return Machine(source, networks, measure, follow, method, recipe, device, calm, auto)
+        measure = estimation.measurer(method, recipe, calm=calm, views=each)
+    follow = measure if method == "fast" else estimation.measurer("fast", views=1)
+    return Machine(source, networks, measure, follow, method, recipe, device, engine, views, calm, auto)
 
 
 def stream(
@@ -177,6 +183,7 @@ def stream(
     end_s: float | None = None,
     portraits: str | os.PathLike[str] | None = None,
     neutral: estimation.Source | None = None,
+    views: int | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Action units along a video, in tables of at most some dozen frames; memory does not grow.
 
@@ -192,6 +199,7 @@ def stream(
         end_s: before this time.
         portraits: folder for one picture per person, `face_000.png`, from the frame of most confidence.
         neutral: as for `estimate`.
+        views: as for `estimate`; 1 by default.
 
     Yields:
         Tables with the columns of `estimate`. `frame` counts from 1 over the whole file, `timestamp` is
@@ -204,7 +212,7 @@ def stream(
         ConfigError: settings out of range.
     """
     window = Window(every, start_s, end_s)
-    machine = prepare(method, recipe, device, detector, engine=engine, neutral=neutral)
+    machine = prepare(method, recipe, device, detector, engine=engine, neutral=neutral, views=views)
     folder = None if portraits is None else Path(portraits)
     naming = None if folder is None else (lambda number: folder / f"face_{number:03d}.png")
     for piece in pieces(path, machine, window, portrait=naming):

@@ -23,6 +23,7 @@ NAMES = aus.profile("default").names
 
 class StandInModels:
     crop_size = 64
+    steady = False
     names = NAMES
     device = torch.device("meta")  # not the CPU: no engine but torch
 

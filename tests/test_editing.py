@@ -32,6 +32,7 @@ YAW = {"deg": 0.0}
 
 class Models:
     crop_size = 128
+    steady = False
     names = NAMES
     device = torch.device("cpu")
 

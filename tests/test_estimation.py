@@ -238,6 +238,8 @@ def test_an_engine_is_never_that_of_other_networks(monkeypatch: pytest.MonkeyPat
     read = estimation.measurer("fast")
 
     class Networks:
+        steady = False
+
         def __init__(self, mark: int) -> None:
             self.mark = mark
 

@@ -43,13 +43,15 @@ def tool(
     recipe: str = "default",
     *,
     detector: FaceSource | None = None,
+    views: int | None = None,
 ) -> Tool:
-    """A tool from networks, a method of `estimation.METHODS` and a detector (the built-in one when None).
+    """A tool from networks, a method of `estimation.METHODS`, a detector (the built-in one when None), and
+    the number of views as for photos in `estimate`.
 
     Raises:
-        ConfigError: an unknown method or recipe.
+        ConfigError: an unknown method or recipe, or another number of views.
     """
-    return Tool(models, estimation.measurer(method, recipe), detector or Detector())
+    return Tool(models, estimation.measurer(method, recipe, views=views), detector or Detector())
 
 
 def largest(faces: Sequence[Face]) -> Face | None:
@@ -105,10 +107,10 @@ def read(crops: Sequence[F32] | F32, on: Tool, *, batch: int = 16) -> Reading:
 
 def read_beside(crops: F32, rest: F32, on: fitting.Models, *, batch: int = 50) -> Reading:
     """The fast reading of crops `(n, 3, S, S)`, each beside the one of the same person at rest."""
-    parts = [
-        beside.read(crops[i : i + batch], on, beside.neutral(rest[i : i + batch], on))
-        for i in range(0, len(crops), batch)
-    ]
+    parts = []
+    for i in range(0, len(crops), batch):
+        measure = estimation.measurer("fast", calm=beside.neutral(rest[i : i + batch], on))
+        parts.append(measure(crops[i : i + batch], on))
     return estimation.join(parts)
 
 

@@ -22,7 +22,6 @@ from faceunits.gan.files import Networks
 from faceunits.io import image as image_io
 from faceunits.io.files import printable
 from faceunits.photos import told_apart
-from faceunits.types import Reading
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
@@ -161,7 +160,6 @@ def one(
 
 def estimate(picture: U8, prepared: editing.Prepared, device: str) -> tuple[dict[str, float], F64]:
     """Units 0-5 by name, both sides' larger one, and the identity code, of the face where it was."""
-    from faceunits import fitting
     from faceunits.alignment import warp
 
     models = estimation.models(device)
@@ -174,7 +172,7 @@ def estimate(picture: U8, prepared: editing.Prepared, device: str) -> tuple[dict
     else:
         matrix = prepared.stage.matrix
     crop = warp.crop(np.ascontiguousarray(picture[..., :3]), matrix, models.crop_size)
-    reading: Reading = fitting.read(crop[None], models)
+    reading = estimation.measurer("fast", engine="torch")(crop[None], models)
     columns = aus.columns(reading.names, reading.au, reading.lip_gap)
     units = {n[:4]: float(v[0]) for n, v in columns.items() if n.count("_") == 1}
     return units, reading.identity[0].astype(np.float64) - 0.5

@@ -87,9 +87,10 @@ def measurer(method: str = "fast", device: str = "auto") -> Measure:
 def fingerprint(method: str) -> dict[str, Any]:
     """What a measurement depends on besides its source."""
     from faceunits import weights
+    from faceunits.fitting import steady
 
     used = {name: weights.describe(name)["sha256"] for name in weights.shipped()}
-    return {"method": method, "weights": used, "table_version": tables.VERSION}
+    return {"method": method, "weights": used, "table_version": tables.VERSION, "views": steady.VIEWS}
 
 
 def predictions(

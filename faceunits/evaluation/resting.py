@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from faceunits import aus
+from faceunits.estimation import measurer
 from faceunits.evaluation import crops, fits, metrics
 from faceunits.evaluation.crops import Tool
 from faceunits.evaluation.report import Figure
@@ -41,7 +42,8 @@ def _by_quietest(portrait: NDArray[np.integer], shown: F32, reading: Reading, on
     for one in np.unique(portrait):
         rows = np.flatnonzero(portrait == one)
         chosen = rows[quietest(reading.au[rows], reading.pose_deg[rows], 1)]
-        out[rows] = beside.read(shown[rows], on.models, beside.neutral(shown[chosen], on.models)).au
+        measure = measurer("fast", calm=beside.neutral(shown[chosen], on.models))
+        out[rows] = measure(shown[rows], on.models).au
     return out
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faceunits.errors import ConfigError
-from faceunits.fitting import curves, pipeline
+from faceunits.fitting import curves, pipeline, steady
 from faceunits.fitting.models import Models
 from faceunits.networks.student import Student
 from faceunits.types import Reading
@@ -31,7 +31,7 @@ class Neutral:
 
 
 def neutral(crops: F32, models: Models) -> Neutral:
-    """What `read` must know of people at rest.
+    """What `read` must know of people at rest, each seen in the views of `steady`.
 
     Args:
         crops: `(n, 3, S, S)` as for `pipeline.read`, each of another person or, with `Neutral.mean`, of one.
@@ -45,8 +45,8 @@ def neutral(crops: F32, models: Models) -> Neutral:
     student = _student(models)
     _ = models.comparer  # what is wrong with it comes out now rather than at the first face
     with torch.inference_mode():
-        said = student.said(student.heard(pipeline.checked_on(crops, models)))
-    return Neutral(said.view(2, len(crops), -1))
+        said = student.said(student.heard(steady.shifted(pipeline.checked_on(crops, models))))
+    return Neutral(said.view(2, len(crops), steady.VIEWS, -1).mean(2))
 
 
 def read(crops: F32, models: Models, calm: Neutral) -> Reading:
@@ -55,7 +55,8 @@ def read(crops: F32, models: Models, calm: Neutral) -> Reading:
     Args:
         crops: `(B, 3, S, S)`.
         models: of `fitting.load`.
-        calm: of `neutral`: of one person, or of the B people of the crops.
+        calm: of `neutral`: of one person, or of the people of the crops, each in as many of these, which
+            follow each other.
 
     Raises:
         ParameterError: something else than a batch of square crops.
@@ -66,7 +67,7 @@ def read(crops: F32, models: Models, calm: Neutral) -> Reading:
     with torch.inference_mode():
         heard = student.heard(pipeline.checked_on(crops, models))
         points, readings, log_variance = student.answers(heard)
-        at_rest = calm.said.expand(-1, count, -1).flatten(0, 1)
+        at_rest = calm.said.repeat_interleave(count // calm.said.shape[1], 1).flatten(0, 1)
         units = curves.apply(comparison(student.said(heard), at_rest), knots, values)
         readings = torch.cat([units, readings[:, units.shape[1] :].float()], 1)
     return pipeline.as_reading(models, points, readings, log_variance)

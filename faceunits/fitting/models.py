@@ -38,6 +38,12 @@ class Models:
         return self.networks.crop_size
 
     @property
+    def steady(self) -> bool:
+        """Whether photos are read in several views (`steady`): R passes over pixels, an E of a user's does
+        not."""
+        return self.networks.student is not None
+
+    @property
     def names(self) -> tuple[str, ...]:
         return self.profile.names
 

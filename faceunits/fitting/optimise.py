@@ -16,7 +16,7 @@ from torch import Tensor
 
 from faceunits.alignment import warp
 from faceunits.errors import ConfigError
-from faceunits.fitting import curves, loss
+from faceunits.fitting import curves, loss, steady
 from faceunits.fitting.loss import Target
 from faceunits.fitting.prior import Subspace
 from faceunits.networks.generator import Generator, Sketch
@@ -54,6 +54,8 @@ class Recipe:
     """Read and fit the photo and its mirror image, so that both sides are judged alike."""
     curves: bool = False
     """Carry readings to the scale of the parameters (see `curves`)."""
+    views: int = 1
+    """Of the photo, in which R reads it (see `steady`)."""
     start_at_reading: bool = False
     """Start from the reading instead of the base face."""
     at_rest: bool = False
@@ -62,8 +64,9 @@ class Recipe:
 
 PAPER = Recipe(optimiser="descent")
 DEFAULT = Recipe(
-    iterations=15, features=10.0, landmarks=1.0, readings=1.0, mirror=True, curves=True, start_at_reading=True
-)
+    iterations=15, features=10.0, landmarks=1.0, readings=1.0, mirror=True, curves=True,
+    views=steady.VIEWS, start_at_reading=True,
+)  # fmt: skip
 REFINE = replace(DEFAULT, iterations=5)
 FAST = replace(REFINE, iterations=0)
 """The reading as it is, with the face that M draws for it as evidence."""
@@ -174,10 +177,14 @@ def observe_both(
 
 def _read_by_student(networks: Networks, student: Student, crops: Tensor, recipe: Recipe) -> Target:
     """R reads both sides by itself."""
-    points, readings, _ = student(crops)
+    points, readings, _ = student(crops if recipe.views == 1 else steady.shifted(crops))
     seen = networks.parser(reduced(crops, networks.generator.config.size), heads=False)
     if recipe.curves:
         readings = to_scale(networks, readings)
+    if recipe.views > 1:
+        n = networks.n_au + 1  # clipped as a reading is, so that the mean is that of the method `fast`
+        points = steady.mean(points)
+        readings = steady.mean(torch.cat([readings[:, :n].clamp(0, 1), readings[:, n:]], 1))
     maps = loss.masked(seen, networks.beta, attention=recipe.attention)
     return Target(maps, seen.logits.float().softmax(1), points, readings)
 
