@@ -1,8 +1,10 @@
 """The detector and the fast reader as ONNX files, for programs that run without torch or Python.
 
-`reader.onnx` is the whole way from aligned crops to `types.Reading`: E's trunk, its heads, the curves to
-the parameters' scale, and the units. Beside each file lies a JSON file that says what goes in and what
-comes out. Files are written only after onnxruntime, where it is installed, has given torch's answers.
+`reader.onnx` is the whole way from aligned crops to `types.Reading`: the network, the curves to the
+parameters' scale, and the units. It reads one view of a face, as `estimate` reads frames of a video; of
+photos `estimate` gives the mean of four (`fitting.steady`). Beside each file lies a JSON file that says what
+goes in and what comes out. Files are written only after onnxruntime, where it is installed, has given
+torch's answers.
 """
 
 from __future__ import annotations

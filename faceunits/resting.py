@@ -3,7 +3,7 @@ judge the same person's faces by."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,11 @@ AUTO = "auto"
 
 LOOKED_AT = 150
 """Frames of a video, evenly spread, among which the quiet ones are found."""
+
+MOST = 2 * LOOKED_AT
+"""Faces after which nobody looks further, where a file does not say how long it is."""
+
+_BATCH = 16
 
 QUIET = 0.1
 """Share of the faces found there that count as rest."""
@@ -100,22 +105,41 @@ def quiet_frames(path: Path, window: Window, finder: FaceSource, networks: Model
     from faceunits import fitting
     from faceunits.fitting import beside
 
+    kept: list[F32] = []  # crops, units and poses of the quietest faces so far, in the order of the video
+    seen = 0
+    for crops in _faces(path, window, finder, networks):
+        reading = fitting.read(crops, networks)
+        found = [crops, reading.au, reading.pose_deg]
+        together = [np.concatenate(pair) for pair in zip(kept, found, strict=True)] if kept else found
+        best = np.sort(quietest(together[1], together[2], round(QUIET * MOST)))
+        kept = [of[best] for of in together]
+        seen += len(crops)
+    if seen < LEAST:
+        return None
+    crops, au, pose = kept
+    chosen = quietest(au, pose, max(LEAST, round(QUIET * seen)))
+    return beside.neutral(crops[chosen], networks).mean()
+
+
+def _faces(path: Path, window: Window, finder: FaceSource, networks: Models) -> Iterator[F32]:
+    """The largest faces of frames spread over a video, crops `(n, 3, S, S)`, some at a time."""
     step = max(1, window.expected(video_io.probe(path)) // LOOKED_AT)
     frames = video_io.frames(path, every=window.every * step, start_s=window.start_s, end_s=window.end_s)
     crops: list[F32] = []
+    number = 0
     with suppress(video_io.BrokenVideo):  # what is before the break is there
         for frame in frames:
             photo = photos.prepare("", frame.picture, finder, networks.crop_size)
             if photo.crops and photo.crops[0] is not None:
                 crops.append(photo.crops[0])
-            if len(crops) == 2 * LOOKED_AT:  # where the file does not say how long it is
+                number += 1
+            if number == MOST:
                 break
-    if len(crops) < LEAST:
-        return None
-    parts = [fitting.read(np.stack(crops[i : i + 16]), networks) for i in range(0, len(crops), 16)]
-    au, pose = (np.concatenate([getattr(p, name) for p in parts]) for name in ("au", "pose_deg"))
-    chosen = quietest(au, pose, max(LEAST, round(QUIET * len(crops))))
-    return beside.neutral(np.stack([crops[i] for i in chosen]), networks).mean()
+            if len(crops) == _BATCH:
+                yield np.stack(crops)
+                crops.clear()
+    if crops:
+        yield np.stack(crops)
 
 
 def quietest(au: F32, pose_deg: F32, count: int) -> NDArray[np.intp]:

@@ -15,13 +15,14 @@ from test_student import MIRROR, network, with_student
 from typer.testing import CliRunner
 
 import faceunits as fu
-from faceunits import cli, estimation, fitting, resting, weights
+from faceunits import cli, estimation, fitting, resting, streaming, weights
 from faceunits.errors import ConfigError, InputError
 from faceunits.fitting import beside
 from faceunits.networks import comparison
 from faceunits.rig import synth
 from faceunits.training import animated
 from faceunits.training import comparison as training
+from faceunits.types import Reading
 
 SMILE = data.astronaut()
 
@@ -210,6 +211,28 @@ def test_the_quietest_faces_look_ahead_and_do_least():
     assert resting.quietest(au, pose, 2).tolist() == [1, 3]
     assert resting.quietest(au, pose, 4).tolist() == [1, 3, 0, 2]  # turned ones only when there are no others
     assert len(resting.quietest(au, pose, 9)) == 5
+
+
+def test_the_quietest_of_a_long_video_are_found_with_few_at_hand(tmp_path, monkeypatch):
+    """Known answer: the darker a frame, the less is at work; the quietest tenth of all is wanted."""
+    rng = np.random.default_rng(0)
+    levels = rng.permutation(np.linspace(0.1, 0.9, 90)).astype(np.float32)
+    film, asked = tmp_path / "a.mp4", []
+
+    def faces(*_):
+        for i in range(0, 80, 16):
+            yield np.tile(levels[i : i + 16, None, None, None], (1, 3, 4, 4))
+
+    def read(crops, networks):
+        level = crops.mean((1, 2, 3))[:, None]
+        return Reading((), level, np.zeros((len(crops), 2), np.float32), level, level, level, level)
+
+    monkeypatch.setattr(resting, "_faces", faces)
+    monkeypatch.setattr(fitting, "read", read)
+    monkeypatch.setattr(beside, "neutral", lambda crops, networks: asked.append(crops) or beside.Neutral(
+        torch.zeros(2, 1, 1)))  # fmt: skip
+    resting.quiet_frames(film, streaming.Window(), lambda picture: [], None)
+    np.testing.assert_allclose(np.sort(asked[0].mean((1, 2, 3))), np.sort(levels[:80])[:8], rtol=1e-5)
 
 
 def test_photos_have_no_quiet_frames():
