@@ -157,7 +157,7 @@ def prepare(
         InputError: a neutral photo without a face.
         WeightsError: weights that are missing or damaged.
     """
-    each = views if views or method != "fast" else 1
+    each = 1 if views is None and method == "fast" else views
     measure = estimation.measurer(method, recipe, engine=engine, views=each)
     if neutral is not None:
         resting.check(method, engine)

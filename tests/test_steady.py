@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import moving
 import numpy as np
 import pandas as pd
 import pytest
 import small
 import torch
+from PIL import Image
 from skimage import data
 from test_student import with_student
+from typer.testing import CliRunner
 
 import faceunits as fu
-from faceunits import aus, estimation, fitting
+from faceunits import aus, cli, estimation, fitting
 from faceunits.errors import ConfigError
 from faceunits.fitting import optimise, steady
 
@@ -87,10 +91,25 @@ def test_frames_are_read_in_one_view_unless_four_are_asked_for(tmp_path):
     assert 0.01 < (default[units] - four[units]).abs().max(axis=None) < 0.8
 
 
+def test_the_description_of_a_table_says_how_many_views(tmp_path):
+    photo = tmp_path / "a.png"
+    Image.fromarray(FACE).save(photo)
+    for words, wanted in (([], {"photos": 4, "videos": 1}), (["--views", "1"], {"photos": 1, "videos": 1})):
+        run = CliRunner().invoke(cli.app, ["estimate", str(photo), "-o", str(tmp_path / "t.csv"), *words])
+        assert run.exit_code == 0, run.output
+        assert json.loads((tmp_path / "t.json").read_text())["options"]["views"] == wanted
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [({"views": 2}, "1 view of a face, or 4"), ({"views": 4, "method": "fit"}, "only the method fast")],
+    [
+        ({"views": 2}, "1 view of a face, or 4"),
+        ({"views": 0}, "1 view of a face, or 4"),
+        ({"views": 4, "method": "fit"}, "only the method fast"),
+    ],
 )
 def test_other_numbers_and_methods_are_refused(setting, message):
     with pytest.raises(ConfigError, match=message):
         fu.estimate(FACE, **setting)
+    with pytest.raises(ConfigError, match=message):
+        next(fu.stream("a.mp4", **setting))

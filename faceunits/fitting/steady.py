@@ -2,8 +2,7 @@
 
 R looks at every third pixel of a crop (`StudentConfig.stride`), so that its answer depends a little on where
 the pixels happen to lie. The views are shifted by half of such a step in each direction, which shows it the
-places between. On unseen renders the mean is right by as much more than one view as two long trainings made
-R better (docs/log.md).
+places between. On unseen renders that gains as much as two long trainings of R did (docs/log.md).
 """
 
 from __future__ import annotations
