@@ -70,10 +70,10 @@ def main() -> None:
     for path in args.shards:
         with np.load(path) as shard:
             truth, images = shard["au"][: args.count], shard["image"][: args.count]
+        parts = [crops_of(images[i : i + 50]) for i in range(0, len(images), 50)]
         read: dict[View, F32] = {}
         for row, views in zip(rows, DESIGNS.values(), strict=True):
             for view in set(views) - set(read):
-                parts = [crops_of(images[i : i + 50]) for i in range(0, len(images), 50)]
                 read[view] = np.concatenate([fitting.read(seen(p, view), models).au for p in parts])
             found = np.mean([read[v] for v in views], 0)
             icc = np.nanmean(metrics.icc_columns(truth, found))

@@ -127,7 +127,9 @@ def estimate(
     options: dict[str, Any] = {"method": method, "recipe": recipe, "engine": engine, "detector": detector,
                                "device": device, "batch": batch}  # fmt: skip
     if method == "fast":
-        options["views"] = {"photos": views or 4, "videos": views or 1}
+        from faceunits.fitting import steady
+
+        options["views"] = {"photos": views or steady.VIEWS, "videos": views or 1}
     if neutral:
         if baseline:
             raise ConfigError("expected --neutral or --baseline; got both, which takes rest off twice")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,8 +107,9 @@ def quiet_frames(path: Path, window: Window, finder: FaceSource, networks: Model
     from faceunits.fitting import beside
 
     kept: list[F32] = []  # crops, units and poses of the quietest faces so far, in the order of the video
-    seen = 0
-    for crops in _faces(path, window, finder, networks):
+    seen, faces = 0, islice(_faces(path, window, finder, networks), MOST)
+    while part := list(islice(faces, _BATCH)):
+        crops = np.stack(part)
         reading = fitting.read(crops, networks)
         found = [crops, reading.au, reading.pose_deg]
         together = [np.concatenate(pair) for pair in zip(kept, found, strict=True)] if kept else found
@@ -122,24 +124,14 @@ def quiet_frames(path: Path, window: Window, finder: FaceSource, networks: Model
 
 
 def _faces(path: Path, window: Window, finder: FaceSource, networks: Models) -> Iterator[F32]:
-    """The largest faces of frames spread over a video, crops `(n, 3, S, S)`, some at a time."""
+    """Crops `(3, S, S)` of the largest faces of frames spread over a video."""
     step = max(1, window.expected(video_io.probe(path)) // LOOKED_AT)
     frames = video_io.frames(path, every=window.every * step, start_s=window.start_s, end_s=window.end_s)
-    crops: list[F32] = []
-    number = 0
     with suppress(video_io.BrokenVideo):  # what is before the break is there
         for frame in frames:
             photo = photos.prepare("", frame.picture, finder, networks.crop_size)
             if photo.crops and photo.crops[0] is not None:
-                crops.append(photo.crops[0])
-                number += 1
-            if number == MOST:
-                break
-            if len(crops) == _BATCH:
-                yield np.stack(crops)
-                crops.clear()
-    if crops:
-        yield np.stack(crops)
+                yield photo.crops[0]
 
 
 def quietest(au: F32, pose_deg: F32, count: int) -> NDArray[np.intp]:

@@ -45,9 +45,11 @@ def shifted(crops: Tensor) -> Tensor:
     corners = torch.tensor([[x, y] for y in (-1, 1) for x in (-1, 1)], dtype=crops.dtype, device=crops.device)
     # affine_grid counts from -1 to 1 over the crop
     map_back = torch.cat([torch.eye(2).to(corners).expand(VIEWS, 2, 2), 2 * SHIFT * corners[:, :, None]], 2)
-    repeated = crops.repeat_interleave(VIEWS, 0)
-    grid = F.affine_grid(map_back.repeat(len(crops), 1, 1), list(repeated.shape), align_corners=False)
-    return F.grid_sample(repeated, grid, padding_mode="border", align_corners=False)
+    grid = F.affine_grid(map_back, [VIEWS, *crops.shape[1:]], align_corners=False)
+    return F.grid_sample(
+        crops.repeat_interleave(VIEWS, 0), grid.repeat(len(crops), 1, 1, 1), padding_mode="border",
+        align_corners=False,
+    )  # fmt: skip
 
 
 def mean(values: Tensor) -> Tensor:
